@@ -1,0 +1,197 @@
+"""The card of a pocket model: its README.md, every number in it measured on the run that made the folder."""
+
+import hashlib
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import gammaln
+from torch import nn
+
+from empirics.pocket.corpus import Parts, Score
+from empirics.pocket.recipe import Recipe
+
+
+def ggd_beta(weights: NDArray[np.float64]) -> float:
+    """Shape of the zero-mean generalized Gaussian, density ∝ exp(−|x/α|^β), most likely to give these weights.
+
+    For each β the best α is known, so one dimension is left to search; at that α the log-likelihood of a
+    weight is ln β − ln 2α − ln Γ(1/β) − 1/β on average.
+    """
+    magnitude = np.abs(weights).ravel() / np.abs(weights).max()
+
+    def loss(beta: float) -> float:
+        log_alpha = np.log(beta * np.mean(magnitude**beta)) / beta
+        return float(gammaln(1 / beta) + log_alpha + 1 / beta - np.log(beta))
+
+    return float(minimize_scalar(loss, bounds=(0.2, 10.0), method="bounded").x)
+
+
+def row_spread(weights: NDArray[np.float64]) -> float:
+    """Bits that rows of unequal second moment are worth: ½ log₂ of their arithmetic over geometric mean."""
+    moments = np.mean(weights**2, axis=1)
+    return float(0.5 * (np.log2(moments.mean()) - np.log2(moments).mean()))
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What one matrix of the shipped model looks like."""
+
+    name: str
+    shape: tuple[int, ...]
+    deviation: float
+    beta: float
+    spread: float
+
+
+def matrices(model: nn.Module) -> list[Matrix]:
+    """Every matrix of the model, in its own order; a tied one counts once."""
+    table = []
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 2:
+            weights = parameter.detach().double().cpu().numpy()
+            spread = row_spread(weights)
+            table.append(Matrix(name, weights.shape, weights.std(), ggd_beta(weights), spread))
+    return table
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run did and what was measured on the model it wrote.
+
+    `tokens` counts those of the training, validation and test part; `history` is the validation loss in nats
+    per token at each step it was taken; `scores` are on the test part.
+    """
+
+    recipe: Recipe
+    seed: int
+    device: str
+    text_sha256: str
+    parts: Parts
+    tokens: tuple[int, ...]
+    history: list[tuple[int, float]]
+    scores: dict[str, Score]
+    weights: int
+    matrices: list[Matrix]
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
+
+
+def _data(run: Run) -> str:
+    rows = []
+    for name, count in zip(("train", "validation", "test"), run.tokens, strict=True):
+        runs: list[str] = getattr(run.parts, name)
+        characters, size = sum(map(len, runs)), sum(len(piece.encode()) for piece in runs)
+        rows.append([name, f"{len(runs)}", f"{characters:,}", f"{size:,}", f"{count:,}"])
+    return _table(["part", "runs of text", "characters", "bytes", "tokens"], rows)
+
+
+def _scores(run: Run) -> str:
+    rows = []
+    for name, score in run.scores.items():
+        (nats, nats_error), (bits, bits_error) = score.nats_per_token, score.bits_per_byte
+        rows.append([name, f"{nats:.4f} ± {nats_error:.4f}", f"{bits:.4f} ± {bits_error:.4f}"])
+    return _table(["", "nats per token", "bits per byte"], rows)
+
+
+def _matrices(run: Run) -> str:
+    rows = [
+        [f"`{m.name}`", "×".join(map(str, m.shape)), f"{m.deviation:.4f}", f"{m.beta:.2f}", f"{m.spread:.3f}"]
+        for m in run.matrices
+    ]
+    return _table(["matrix", "rows×columns", "deviation", "β", "spread of rows (bits)"], rows)
+
+
+def _files(folder: Path) -> str:
+    rows = [
+        [f"`{path.name}`", f"{path.stat().st_size:,}", f"`{hashlib.sha256(path.read_bytes()).hexdigest()}`"]
+        for path in sorted(folder.iterdir())
+        if path.name != "README.md"
+    ]
+    return _table(["file", "bytes", "sha256"], rows)
+
+
+def write_card(run: Run, folder: Path) -> None:
+    """Write README.md beside the files it describes."""
+    recipe, config = run.recipe, run.recipe.config
+    best_step, best_loss = min(run.history, key=lambda entry: entry[1])
+    seen = recipe.batch * recipe.context
+    dims = {
+        name: value
+        for name, value in config.to_diff_dict().items()
+        if isinstance(value, int | float) and not name.endswith("_token_id")
+    }
+    (folder / "README.md").write_text(
+        f"""\
+---
+license: apache-2.0
+language: en
+library_name: transformers
+pipeline_tag: text-generation
+---
+# {recipe.name}
+
+A `{config.model_type}` of {run.weights:,} weights, trained from scratch: small enough to travel with the package,
+trained enough to have the matrices of a trained model. It is there to be quantized and measured, not to
+be used for what it writes.
+
+## Text
+
+{recipe.about}
+
+{sum(len(piece) for part in vars(run.parts).values() for piece in part):,} characters,
+sha256 `{run.text_sha256}`. The text does not travel with the model.
+
+Cut at line ends into chunks of at least {recipe.chunk:,} characters; of every {recipe.period} in a row, the
+{recipe.period // 2}th is for validation (it chose the step and the recipe) and the {recipe.period}th for the test (used once, for the
+table below); the rest is trained on. Held-out chunks thus mostly come from documents whose other chunks
+were trained on.
+
+{_data(run)}
+
+## Model
+
+{", ".join(f"{name} {value}" for name, value in sorted(dims.items()))}.
+Tokenizer: byte-level BPE of {config.vocab_size:,} tokens trained on the training part; id 0, `<|endoftext|>`, opens each
+run of text.
+
+## Training
+
+AdamW (β₁ {recipe.betas[0]}, β₂ {recipe.betas[1]}), {recipe.steps:,} steps of {recipe.batch} × {recipe.context} tokens ({recipe.steps * seen / run.tokens[0]:.1f} times the training part), \
+learning rate {recipe.learning_rate:g} after
+{recipe.warmup} steps of warm-up, then a cosine to 0; weight decay {recipe.weight_decay:g} on matrices; gradients clipped at norm {recipe.clip:g};
+dropout {recipe.dropout:g} after {", ".join(f"`{name}`" for name in recipe.dropout_after) or "no module"}, in training only. \
+Shipped: the moving average
+of the weights (decay {recipe.average:g}) at step {best_step:,}, the best on the validation part ({best_loss:.4f} nats per token).
+
+Seed {run.seed}; on {run.device}; Python {platform.python_version()}, \
+{", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "tokenizers"))}. \
+The command
+`python -m empirics.pocket.train` asks for deterministic kernels, so the same seed, text, device and versions
+are meant to give the same files; another device or version gives others.
+
+## Loss
+
+On the test part, from the shipped bfloat16 weights in float32 arithmetic, in windows of {recipe.context} tokens without
+overlap; every token of the part is counted, by each model. ±: one standard error over the {len(run.parts.test)} chunks of the part.
+
+{_scores(run)}
+
+## Files
+
+{_files(folder)}
+
+## Matrices
+
+β: the shape of the generalized Gaussian most likely to give the matrix's entries (2 is Gaussian, 1 Laplace).
+Spread of rows: ½ log₂ of the arithmetic over the geometric mean of the rows' second moments.
+
+{_matrices(run)}
+"""
+    )

@@ -1,0 +1,124 @@
+"""The text of a pocket model: its three parts, its tokenizer, and the n-gram models it is measured against."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+SEPARATOR = "<|endoftext|>"
+
+Chunks = list[NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The runs of text to train on, to select on and to report on."""
+
+    train: list[str]
+    validation: list[str]
+    test: list[str]
+
+
+def split(text: str, chunk: int, period: int) -> Parts:
+    """Hold out two of every `period` chunks of about `chunk` characters, one to select on and one to report on.
+
+    Chunks end at line ends, so that no line lies in two parts; neighbouring chunks of the training part are
+    joined again.
+
+    >>> split("".join(f"{i}\\n" for i in range(8)), chunk=2, period=4)
+    Parts(train=['0\\n', '2\\n', '4\\n', '6\\n'], validation=['1\\n', '5\\n'], test=['3\\n', '7\\n'])
+    """
+    chunks = [""]
+    for line in text.splitlines(keepends=True):
+        if len(chunks[-1]) >= chunk:
+            chunks.append("")
+        chunks[-1] += line
+    roles = {period // 2 - 1: "validation", period - 1: "test"}
+    parts = Parts([], [], [])
+    for role, run in groupby(enumerate(chunks), lambda item: roles.get(item[0] % period, "train")):
+        getattr(parts, role).append("".join(piece for _, piece in run))
+    return parts
+
+
+def train_tokenizer(runs: Iterable[str], vocabulary: int) -> Tokenizer:
+    """Byte-level BPE: every string has tokens and comes back from them unchanged; the separator has id 0."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[SEPARATOR],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(runs, trainer)
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, runs: list[str]) -> Chunks:
+    """Token ids of each run after a separator, so that every token of a run has something before it."""
+    start = tokenizer.token_to_id(SEPARATOR)
+    return [np.array([start, *encoding.ids]) for encoding in tokenizer.encode_batch(runs)]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Cross-entropy on held-out chunks: the nats, tokens and bytes of each one."""
+
+    nats: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    bytes: NDArray[np.int64]
+
+    @property
+    def nats_per_token(self) -> tuple[float, float]:
+        """The mean and its standard error."""
+        return _ratio(self.nats, self.tokens)
+
+    @property
+    def bits_per_byte(self) -> tuple[float, float]:
+        """The mean and its standard error."""
+        return _ratio(self.nats / np.log(2), self.bytes)
+
+
+def _ratio(total: NDArray[np.float64], count: NDArray[np.int64]) -> tuple[float, float]:
+    """``total`` over ``count`` in all, with the ratio estimator's standard error.
+
+    The chunk is the unit of sampling: tokens of one address are alike, and would make it look too small.
+    """
+    mean = total.sum() / count.sum()
+    spread = np.sum((total - mean * count) ** 2) * len(total) / max(len(total) - 1, 1)
+    return float(mean), float(np.sqrt(spread) / count.sum())
+
+
+def ngrams(train: Chunks, validation: Chunks, test: Chunks, vocabulary: int) -> dict[str, NDArray[np.float64]]:
+    """Nats of each test chunk under n-gram models of the training part, keyed by the model's description.
+
+    The unigram is smoothed by adding k; the bigram discounts every seen pair by d and gives what is freed to
+    the unigram. Both k and d are those best on the validation part.
+    """
+    stream = np.concatenate(train)
+    counts = np.bincount(stream, minlength=vocabulary).astype(float)
+    pairs = np.zeros((vocabulary, vocabulary))
+    np.add.at(pairs, (stream[:-1], stream[1:]), 1.0)
+
+    def unigram(k: float) -> NDArray[np.float64]:
+        share = (counts + k) / (counts.sum() + k * vocabulary)
+        return np.broadcast_to(share, pairs.shape)
+
+    def bigram(discount: float) -> NDArray[np.float64]:
+        seen = pairs.sum(axis=1, keepdims=True)
+        freed = np.where(seen > 0, discount * (pairs > 0).sum(axis=1, keepdims=True), 1.0)
+        return (np.maximum(pairs - discount, 0.0) + freed * unigram(k)) / np.maximum(seen, 1.0)
+
+    def nats(table: NDArray[np.float64], chunks: Chunks) -> NDArray[np.float64]:
+        return np.array([-np.log(table[chunk[:-1], chunk[1:]]).sum() for chunk in chunks])
+
+    k = min((2.0**e for e in range(-8, 5)), key=lambda k: nats(unigram(k), validation).sum())
+    d = min(np.linspace(0.05, 0.95, 19), key=lambda d: nats(bigram(d), validation).sum())
+    return {
+        f"unigram, add-k with k = {k:g}": nats(unigram(k), test),
+        f"bigram, absolute discount {d:.2f} interpolated with that unigram": nats(bigram(d), test),
+    }

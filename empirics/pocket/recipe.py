@@ -1,0 +1,60 @@
+"""What each pocket model is made of."""
+
+from dataclasses import dataclass
+
+from transformers import LlamaConfig, PretrainedConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that makes a pocket model but its text and its seed.
+
+    `chunk` and `period` are those of `corpus.split`; `dropout_after` names the modules whose outputs are
+    dropped in training, where the architecture's own configuration cannot say so.
+    """
+
+    name: str
+    config: PretrainedConfig
+    about: str
+    context: int = 256
+    chunk: int = 8192
+    period: int = 20
+    steps: int = 3000
+    batch: int = 32
+    warmup: int = 100
+    learning_rate: float = 3e-3
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.5
+    clip: float = 1.0
+    dropout: float = 0.2
+    dropout_after: tuple[str, ...] = ()
+    average: float = 0.99
+    evaluate_every: int = 100
+
+
+LLAMA = Recipe(
+    name="pocket-llama",
+    config=LlamaConfig(
+        vocab_size=2048,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
+        use_cache=False,
+    ),
+    about=(
+        "Speeches and messages of presidents of the United States, in English: the inaugural addresses from "
+        "1789 to 2021, then addresses and messages to Congress from 1945 to 2006, most of them on the state of "
+        "the union. They are works of the federal government, in the public domain. The text is a plain "
+        "concatenation, without marks between documents; transcripts keep their stage directions "
+        "(\"(Applause.)\"), and here and there a mis-decoded character or a line left over from a web page."
+    ),
+    dropout_after=("embed_tokens", "o_proj", "down_proj"),
+)
+
+RECIPES = {"llama": LLAMA}
