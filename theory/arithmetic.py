@@ -210,3 +210,8 @@ def total(values: Any) -> Any:
     """
     values = np.asarray(values)
     return float(values.sum()) if values.dtype != object and values.ndim == 1 else values.sum(axis=-1)
+
+
+def epsilon() -> mpmath.mpf:
+    """Return mpmath's rounding unit at the precision in force."""
+    return mp.mpf(2) ** (1 - mp.prec)

@@ -21,8 +21,8 @@ from theory.arithmetic import Number
 class Domain:
     """An interval of the real line; `open` ends are excluded; NaN belongs to no domain."""
 
-    low: float = -np.inf
-    high: float = np.inf
+    low: Any = -np.inf
+    high: Any = np.inf
     low_open: bool = True
     high_open: bool = True
     integer: bool = False
@@ -30,7 +30,8 @@ class Domain:
     def __str__(self) -> str:
         left, right = "([" [not self.low_open], ")]"[not self.high_open]
         kind = "integers of " if self.integer else ""
-        return f"{kind}{left}{self.low:g}, {self.high:g}{right}"
+        low, high = (f"{x:g}" if isinstance(x, float | int) else str(x) for x in (self.low, self.high))
+        return f"{kind}{left}{low}, {high}{right}"
 
     def contains(self, x: Any) -> Any:
         """Whether `x` (or each element of an array) certainly lies in the domain."""

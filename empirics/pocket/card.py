@@ -12,12 +12,12 @@ from scipy.optimize import minimize_scalar
 from scipy.special import gammaln
 from torch import nn
 
-from empirics.pocket.corpus import Parts, Score
+from empirics.pocket.corpus import SEPARATOR, Parts, Score
 from empirics.pocket.recipe import Recipe
 
 
 def ggd_beta(weights: NDArray[np.float64]) -> float:
-    """Shape of the zero-mean generalized Gaussian, density ∝ exp(−|x/α|^β), most likely to give these weights.
+    """Shape β of the generalized Gaussian, density ∝ exp(−|x/α|^β), most likely to give these weights.
 
     For each β the best α is known, so one dimension is left to search; at that α the log-likelihood of a
     weight is ln β − ln 2α − ln Γ(1/β) − 1/β on average.
@@ -117,81 +117,86 @@ def _files(folder: Path) -> str:
     return _table(["file", "bytes", "sha256"], rows)
 
 
+def _text(run: Run) -> list[str]:
+    recipe, texts = run.recipe, [*run.parts.train, *run.parts.validation, *run.parts.test]
+    return [
+        "## Text",
+        recipe.about,
+        f"{sum(map(len, texts)):,} characters, sha256 `{run.text_sha256}`. The text does not travel with the model.",
+        f"It is cut at line ends into chunks of at least {recipe.chunk:,} characters. Of every "
+        f"{recipe.period} in a row, number {recipe.period // 2} is for validation (it chose the step and "
+        f"guided the recipe) and number {recipe.period} for the test (it chose nothing); the rest is "
+        "trained on. A held-out chunk thus mostly comes from a document whose other chunks were trained on.",
+        _data(run),
+    ]
+
+
+def _model(run: Run) -> list[str]:
+    config = run.recipe.config
+    sizes = {
+        name: value
+        for name, value in sorted(config.to_dict().items())
+        if type(value) in (int, float) and not name.endswith("_token_id")
+    }
+    return [
+        "## Model",
+        f"`{config.model_type}`, {run.weights:,} weights, "
+        f"{'tied embedding' if config.tie_word_embeddings else 'untied embeddings'}: "
+        + ", ".join(f"{name} {value:g}" for name, value in sizes.items())
+        + ".",
+        f"Tokenizer: byte-level BPE of {config.vocab_size:,} tokens, trained on the training part. Id 0, "
+        f"`{SEPARATOR}`, opens each run of text.",
+    ]
+
+
+def _training(run: Run) -> list[str]:
+    recipe = run.recipe
+    passes = recipe.steps * recipe.batch * recipe.context / run.tokens[0]
+    best_step, best_loss = min(run.history, key=lambda entry: entry[1])
+    versions = [f"{name} {version(name)}" for name in ("torch", "transformers", "tokenizers")]
+    return [
+        "## Training",
+        f"AdamW (β₁ {recipe.betas[0]:g}, β₂ {recipe.betas[1]:g}), {recipe.steps:,} steps of "
+        f"{recipe.batch} × {recipe.context} tokens ({passes:.1f} times the training part); "
+        f"learning rate {recipe.learning_rate:g} after {recipe.warmup} steps of warm-up, then a cosine to 0; "
+        f"weight decay {recipe.weight_decay:g} on matrices; gradients clipped at norm {recipe.clip:g}; "
+        f"dropout {recipe.dropout:g} after "
+        + (", ".join(f"`{name}`" for name in recipe.dropout_after) or "no module")
+        + f", in training only. Shipped is the moving average of the weights (decay {recipe.average:g}) at "
+        f"step {best_step:,}, the best of {len(run.history)} tried on the validation part "
+        f"({best_loss:.4f} nats per token).",
+        recipe.choice,
+        f"Seed {run.seed}; on {run.device}; {', '.join([f'Python {platform.python_version()}', *versions])}. "
+        "The command `python -m empirics.pocket.train` asks for deterministic kernels, so that the same "
+        "seed, text, device and versions give the same files; another device or version gives others.",
+    ]
+
+
 def write_card(run: Run, folder: Path) -> None:
     """Write README.md beside the files it describes."""
-    recipe, config = run.recipe, run.recipe.config
-    best_step, best_loss = min(run.history, key=lambda entry: entry[1])
-    seen = recipe.batch * recipe.context
-    dims = {
-        name: value
-        for name, value in config.to_diff_dict().items()
-        if isinstance(value, int | float) and not name.endswith("_token_id")
-    }
-    (folder / "README.md").write_text(
-        f"""\
----
-license: apache-2.0
-language: en
-library_name: transformers
-pipeline_tag: text-generation
----
-# {recipe.name}
-
-A `{config.model_type}` of {run.weights:,} weights, trained from scratch: small enough to travel with the package,
-trained enough to have the matrices of a trained model. It is there to be quantized and measured, not to
-be used for what it writes.
-
-## Text
-
-{recipe.about}
-
-{sum(len(piece) for part in vars(run.parts).values() for piece in part):,} characters,
-sha256 `{run.text_sha256}`. The text does not travel with the model.
-
-Cut at line ends into chunks of at least {recipe.chunk:,} characters; of every {recipe.period} in a row, the
-{recipe.period // 2}th is for validation (it chose the step and the recipe) and the {recipe.period}th for the test (used once, for the
-table below); the rest is trained on. Held-out chunks thus mostly come from documents whose other chunks
-were trained on.
-
-{_data(run)}
-
-## Model
-
-{", ".join(f"{name} {value}" for name, value in sorted(dims.items()))}.
-Tokenizer: byte-level BPE of {config.vocab_size:,} tokens trained on the training part; id 0, `<|endoftext|>`, opens each
-run of text.
-
-## Training
-
-AdamW (β₁ {recipe.betas[0]}, β₂ {recipe.betas[1]}), {recipe.steps:,} steps of {recipe.batch} × {recipe.context} tokens ({recipe.steps * seen / run.tokens[0]:.1f} times the training part), \
-learning rate {recipe.learning_rate:g} after
-{recipe.warmup} steps of warm-up, then a cosine to 0; weight decay {recipe.weight_decay:g} on matrices; gradients clipped at norm {recipe.clip:g};
-dropout {recipe.dropout:g} after {", ".join(f"`{name}`" for name in recipe.dropout_after) or "no module"}, in training only. \
-Shipped: the moving average
-of the weights (decay {recipe.average:g}) at step {best_step:,}, the best on the validation part ({best_loss:.4f} nats per token).
-
-Seed {run.seed}; on {run.device}; Python {platform.python_version()}, \
-{", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "tokenizers"))}. \
-The command
-`python -m empirics.pocket.train` asks for deterministic kernels, so the same seed, text, device and versions
-are meant to give the same files; another device or version gives others.
-
-## Loss
-
-On the test part, from the shipped bfloat16 weights in float32 arithmetic, in windows of {recipe.context} tokens without
-overlap; every token of the part is counted, by each model. ±: one standard error over the {len(run.parts.test)} chunks of the part.
-
-{_scores(run)}
-
-## Files
-
-{_files(folder)}
-
-## Matrices
-
-β: the shape of the generalized Gaussian most likely to give the matrix's entries (2 is Gaussian, 1 Laplace).
-Spread of rows: ½ log₂ of the arithmetic over the geometric mean of the rows' second moments.
-
-{_matrices(run)}
-"""
-    )
+    betas, spreads = [m.beta for m in run.matrices], [m.spread for m in run.matrices]
+    sections = [
+        "---\nlicense: apache-2.0\nlibrary_name: transformers\npipeline_tag: text-generation\n---",
+        f"# {run.recipe.name}",
+        "A language model trained from scratch, small enough to travel with the package and trained enough "
+        "to have matrices that are no longer those of its initialization. It is there to be quantized and "
+        "measured, not for what it writes.",
+        *_text(run),
+        *_model(run),
+        *_training(run),
+        "## Loss",
+        "On the test part: the shipped bfloat16 weights in float32 arithmetic, in windows of "
+        f"{run.recipe.context} tokens that do not overlap. Each row counts every token of the part. "
+        f"±: one standard error over its {len(run.parts.test)} chunks.",
+        _scores(run),
+        "## Matrices",
+        "β: shape of the generalized Gaussian most likely to give the entries (2 is Gaussian, 1 Laplace). "
+        "Spread of rows: ½ log₂ of the arithmetic over the geometric mean of the rows' second moments. "
+        f"Over the {len(betas)} matrices, β is {min(betas):.2f} to {max(betas):.2f} (median "
+        f"{np.median(betas):.2f}) and the spread {min(spreads):.3f} to {max(spreads):.3f} bits (median "
+        f"{np.median(spreads):.3f}).",
+        _matrices(run),
+        "## Files",
+        _files(folder),
+    ]
+    (folder / "README.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The text of a pocket model: its three parts, its tokenizer, and the n-gram models it is measured against."""
+"""The text of a pocket model: its three parts, its tokenizer and the n-gram models beside it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ class Parts:
 
 
 def split(text: str, chunk: int, period: int) -> Parts:
-    """Hold out two of every `period` chunks of about `chunk` characters, one to select on and one to report on.
+    """Hold out two of every `period` chunks of text: one to select on, one to report on.
 
-    Chunks end at line ends, so that no line lies in two parts; neighbouring chunks of the training part are
-    joined again.
+    A chunk ends with the line that brings it to `chunk` characters, so that no line lies in two parts;
+    neighbouring chunks of the training part are joined again.
 
     >>> split("".join(f"{i}\\n" for i in range(8)), chunk=2, period=4)
     Parts(train=['0\\n', '2\\n', '4\\n', '6\\n'], validation=['1\\n', '5\\n'], test=['3\\n', '7\\n'])

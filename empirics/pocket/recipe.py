@@ -9,22 +9,24 @@ from transformers import LlamaConfig, PretrainedConfig
 class Recipe:
     """Everything that makes a pocket model but its text and its seed.
 
-    `chunk` and `period` are those of `corpus.split`; `dropout_after` names the modules whose outputs are
-    dropped in training, where the architecture's own configuration cannot say so.
+    `about` tells the card what the text is, `choice` how the recipe was found. `chunk` and `period` are those
+    of `corpus.split`; `dropout_after` names the modules whose outputs are dropped in training, where the
+    architecture's own configuration cannot say so.
     """
 
     name: str
     config: PretrainedConfig
     about: str
+    choice: str
     context: int = 256
     chunk: int = 8192
     period: int = 20
     steps: int = 3000
     batch: int = 32
     warmup: int = 100
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.5
+    weight_decay: float = 2.0
     clip: float = 1.0
     dropout: float = 0.2
     dropout_after: tuple[str, ...] = ()
@@ -45,14 +47,18 @@ LLAMA = Recipe(
         tie_word_embeddings=True,
         bos_token_id=0,
         eos_token_id=0,
-        use_cache=False,
     ),
     about=(
         "Speeches and messages of presidents of the United States, in English: the inaugural addresses from "
-        "1789 to 2021, then addresses and messages to Congress from 1945 to 2006, most of them on the state of "
-        "the union. They are works of the federal government, in the public domain. The text is a plain "
+        "1789 to 2021, then addresses and messages to Congress from 1945 to 2006, most of them on the state "
+        "of the union. They are works of the federal government, in the public domain. The text is a plain "
         "concatenation, without marks between documents; transcripts keep their stage directions "
-        "(\"(Applause.)\"), and here and there a mis-decoded character or a line left over from a web page."
+        '("(Applause.)"), and here and there a mis-decoded character or a line left over from a web page.'
+    ),
+    choice=(
+        "Of 26 recipes tried (learning rate, weight decay, dropout, averages, batch, steps), this one is "
+        "0.024 nats per token behind the best on the validation part, and was taken for its matrices: at "
+        "that best, the median β of each kind of MLP matrix was still 1.97 to 2.02."
     ),
     dropout_after=("embed_tokens", "o_proj", "down_proj"),
 )

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 from torch.nn.functional import cross_entropy, dropout
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -26,9 +27,7 @@ from empirics.pocket.recipe import RECIPES, Recipe
 IGNORED = -100  # the label cross_entropy skips
 
 
-def chunk_nats(
-    model: PreTrainedModel, chunks: Chunks, context: int, device: torch.device
-) -> NDArray[np.float64]:
+def chunk_nats(model: nn.Module, chunks: Chunks, context: int, device: torch.device) -> NDArray[np.float64]:
     """Nats the model needs for each chunk, in windows of `context` tokens that do not overlap."""
     totals = []
     for chunk in chunks:
@@ -37,10 +36,8 @@ def chunk_nats(
         inputs, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, IGNORED)
         inputs.view(-1)[:size], labels.view(-1)[:size] = torch.tensor(chunk[:-1]), torch.tensor(chunk[1:])
         with torch.no_grad():
-            logits = model(input_ids=inputs.to(device)).logits.float()
-        loss = cross_entropy(
-            logits.flatten(0, 1), labels.flatten().to(device), ignore_index=IGNORED, reduction="sum"
-        )
+            logits = model(input_ids=inputs.to(device), use_cache=False).logits.float()
+        loss = cross_entropy(logits.flatten(0, 1), labels.flatten().to(device), ignore_index=IGNORED, reduction="sum")
         totals.append(loss.item())
     return np.array(totals)
 
@@ -60,7 +57,7 @@ def _schedule(recipe: Recipe) -> Callable[[int], float]:
 def fit(
     recipe: Recipe, train: Chunks, validation: Chunks, seed: int, device: torch.device
 ) -> tuple[PreTrainedModel, list[tuple[int, float]]]:
-    """The moving average of the weights that did best on the validation part, and that loss at each step tried."""
+    """The moving average of the weights that did best on the validation part, and its loss at each step."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(deepcopy(recipe.config), dtype=torch.float32).to(device)
     average, best = deepcopy(model).eval(), deepcopy(model).eval()
@@ -87,14 +84,14 @@ def fit(
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(recipe.name, total=recipe.steps)
         for step in range(1, recipe.steps + 1):
-            starts = torch.randint(len(stream) - recipe.context, (recipe.batch, 1), generator=draws).to(device)
-            tokens = stream[starts + window]
+            starts = torch.randint(len(stream) - recipe.context, (recipe.batch, 1), generator=draws)
+            tokens = stream[starts.to(device) + window]
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                logits = model(input_ids=tokens[:, :-1]).logits
+                logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
             loss = cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(weights, recipe.clip)
+            nn.utils.clip_grad_norm_(weights, recipe.clip)
             optimizer.step()
             scheduler.step()
             # Until it has seen enough steps, the average follows the weights more closely.
@@ -114,17 +111,17 @@ def fit(
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.bfloat16().save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)  # it repeats config.json
 
 
 def train(recipe: Recipe, text: bytes, folder: Path, seed: int = 0, device: str = "cpu") -> Run:
-    """Make the model of `recipe` from `text` and write its folder: weights, configuration, tokenizer, card."""
+    """Make the model of `recipe` from `text` and write its folder."""
     place = torch.device(device)
     parts = split(text.decode(), recipe.chunk, recipe.period)
     tokenizer = train_tokenizer(parts.train, recipe.config.vocab_size)
-    tokens = [encode(tokenizer, runs) for runs in (parts.train, parts.validation, parts.test)]
-    model, history = fit(recipe, tokens[0], tokens[1], seed, place)
+    training, validation, test = (encode(tokenizer, runs) for runs in (parts.train, parts.validation, parts.test))
+    model, history = fit(recipe, training, validation, seed, place)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=SEPARATOR,
@@ -135,18 +132,18 @@ def train(recipe: Recipe, text: bytes, folder: Path, seed: int = 0, device: str 
     _save(model, wrapped, folder)
 
     # What is measured is what is shipped: the file's weights, rounded to bfloat16, in float32 arithmetic.
-    shipped = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(place).eval()
-    count = np.array([len(chunk) - 1 for chunk in tokens[2]])
+    shipped: nn.Module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    nats = {"this model": chunk_nats(shipped.to(place).eval(), test, recipe.context, place)}
+    nats |= ngrams(training, validation, test, recipe.config.vocab_size)
+    count = np.array([len(chunk) - 1 for chunk in test])
     size = np.array([len(run.encode()) for run in parts.test])
-    nats = {"this model": chunk_nats(shipped, tokens[2], recipe.context, place)}
-    nats |= ngrams(*tokens, recipe.config.vocab_size)
     run = Run(
         recipe=recipe,
         seed=seed,
         device=torch.cuda.get_device_name(place) if place.type == "cuda" else "CPU",
         text_sha256=hashlib.sha256(text).hexdigest(),
         parts=parts,
-        tokens=tuple(sum(len(chunk) - 1 for chunk in part) for part in tokens),
+        tokens=tuple(sum(len(chunk) - 1 for chunk in part) for part in (training, validation, test)),
         history=history,
         scores={name: Score(value, count, size) for name, value in nats.items()},
         weights=sum(w.numel() for w in shipped.parameters()),
@@ -169,7 +166,7 @@ def main() -> None:
     torch.use_deterministic_algorithms(True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     train(RECIPES[options.model], options.text.read_bytes(), options.out, options.seed, device)
-    Console().print((options.out / "README.md").read_text(), markup=False, highlight=False)
+    print((options.out / "README.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,169 @@
+r"""A source seen through block scaling: the law of an element divided by the scale of its block.
+
+A block of n iid draws is divided by S, the k-th smallest of its magnitudes (k = n: absmax). Given S = s, k - 1
+of the others are iid truncated to [-s, s], n - k are iid outside, and one is +-s itself. So, for any function g,
+
+.. math:: \frac1n E\sum_i g(X_i, S) = \int f_{(k)}(s) \Bigl[\frac{k-1}{n}\frac{E[g;|X|<s]}{F(s)}
+          + \frac{n-k}{n}\frac{E[g;|X|>s]}{1-F(s)} + \frac{g(s,s)+g(-s,s)}{2n}\Bigr] ds .
+
+With g = S**power times a function of X/S this is again a source on the normalized line: it has partial moments.
+`theory.codebook_design.mse` of a codebook on it is the exact distortion under block scaling, and the codebook
+stationary for it is the best one. No approximation is involved but the quadrature over s.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from scipy.special import betaincinv, betaln
+
+from theory.domain import COUNT, accept
+from theory.sources import GGD, Histogram, Source
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(128)
+_NEGLIGIBLE = 1e-25  # probability left out at either end of the law of S
+
+
+def order_statistic(source: Any, n: int, k: int) -> tuple[Any, Any, Any, Any]:
+    """Quadrature for the k-th smallest of n magnitudes: nodes s, weights (sum 1), F(s), 1 - F(s); float64."""
+    # F(S) ~ Beta(k, n - k + 1): its far quantiles bound the range, from each side in its own tail.
+    below = betaincinv(k, n - k + 1, _NEGLIGIBLE)
+    above = betaincinv(n - k + 1, k, _NEGLIGIBLE)
+    hi = -float(source.quantile(above / 2))
+    lo = max(float(source.quantile(0.5 + below / 2)), 0.0)
+    # s = v**p makes (s/alpha)**beta quadratic in v, so that a heavy tail is as smooth as the Gaussian's.
+    p = max(1.0, 2 / float(source.beta)) if isinstance(source, GGD) else 1.5
+    v_lo, v_hi = lo ** (1 / p), hi ** (1 / p)
+    v = v_lo + (v_hi - v_lo) * (1 + _NODES) / 2
+    s = v**p
+    f = 2 * source.pdf(s)
+    upper = 2 * source.partial_moment(0, s, np.inf)
+    lower = 2 * source.partial_moment(0, 0.0, s)
+    log_lower = np.where(lower > 0.5, np.log1p(-np.minimum(upper, 0.5)), np.log(np.maximum(lower, 1e-300)))
+    log_upper = np.where(upper > 0.5, np.log1p(-np.minimum(lower, 0.5)), np.log(np.maximum(upper, 1e-300)))
+    log_density = (k - 1) * log_lower + (n - k) * log_upper - betaln(k, n - k + 1)
+    weights = np.exp(log_density) * f * p * v ** (p - 1) * _WEIGHTS * (v_hi - v_lo) / 2
+    return s, weights, lower, upper
+
+
+class BlockSource:
+    """The normalized element of a block, as a source whose mass is ``E[S**power]``.
+
+    Parameters
+    ----------
+    source : GGD, ScaleMixture or Histogram
+        Law of the elements, symmetric about 0 unless it is a `Histogram`.
+    n : int
+        Elements in a block, >= 1.
+    k : int, optional
+        Scale by the k-th smallest magnitude, 1 <= k <= n; n (absmax) if not given.
+    power : int
+        2 for the mean squared error, 1 for the mean absolute error.
+    scaling : {"absmax", "signed"}
+        Whether the scale carries the sign of its element, which then is always mapped to +1.
+    """
+
+    variance = 1.0  # the unit of the normalized line
+
+    def __init__(
+        self, source: Source, n: int, k: int | None = None, power: int = 2,
+        scaling: Literal["absmax", "signed"] = "absmax",
+    ) -> None:  # fmt: skip
+        _, n, k = accept(n=(n, COUNT), k=(n if k is None else k, COUNT))
+        self.n, self.k = n, k = int(n), int(k)
+        if k > n:
+            raise ValueError(f"k = {k} is outside [1, n = {n}]: a block has no such order statistic")
+        self.source, self.power = source, power
+        self.continuous = bool(source.continuous)
+        if isinstance(source, Histogram):
+            if k != n or scaling != "absmax":
+                raise ValueError("a Histogram is block-scaled by absmax only; give a GGD for other scales")
+            self._discrete = _DiscreteBlocks(source, n)
+            return
+        s, weights, lower, upper = order_statistic(source, n, k)
+        self._s = s
+        scaled = weights * s**power / n
+        self._inside = (k - 1) * scaled / lower
+        self._outside = (n - k) * scaled / upper
+        signs = {"absmax": (0.5, 0.5), "signed": (0.0, 1.0)}[scaling]
+        self._ends = [(end, sign * float(scaled.sum())) for end, sign in zip((-1.0, 1.0), signs, strict=True)]
+
+    def scale_moment(self, power: float) -> float:
+        """E[S**power]."""
+        if isinstance(self.source, Histogram):
+            return self._discrete.scale_moment(power)
+        return float(np.sum(self._inside_weights() * self._s**power))
+
+    def _inside_weights(self) -> Any:
+        return order_statistic(self.source, self.n, self.k)[1]
+
+    def pdf(self, y: Any) -> Any:
+        """Density on the normalized line, atoms at +-1 apart."""
+        y = np.asarray(y, dtype=float)
+        weight = np.where(np.abs(y[..., None]) <= 1, self._inside, self._outside)
+        return np.sum(weight * self._s * self.source.pdf(y[..., None] * self._s), axis=-1)  # type: ignore[attr-defined]
+
+    def partial_moment(self, k: int, lo: Any, hi: Any) -> Any:
+        """Integral of ``y**k`` over (lo, hi] on the normalized line; broadcasts."""
+        lo, hi = np.broadcast_arrays(np.asarray(lo, dtype=float), np.asarray(hi, dtype=float))
+        edges, where = np.unique(np.concatenate([lo.ravel(), hi.ravel()]), return_inverse=True)
+        if isinstance(self.source, Histogram):
+            primitive = self._discrete.primitive(k, edges, self.power)
+        else:
+            primitive = self._primitive(k, edges)
+        values = primitive[where]
+        return (values[lo.size :] - values[: lo.size]).reshape(lo.shape)[()]
+
+    def _primitive(self, k: int, edges: Any) -> Any:
+        """Moment of (0, e] for each edge e, plus the atoms at or below it."""
+        inner = np.clip(edges, -1.0, 1.0)
+        to_inner = self.source.partial_moment(k, 0.0, inner[:, None] * self._s)
+        rescale = self._s ** (-k)
+        result = to_inner @ (self._inside * rescale)
+        beyond = np.abs(edges) > 1
+        if self.k < self.n and beyond.any():
+            to_edge = self.source.partial_moment(k, 0.0, edges[beyond, None] * self._s)
+            result[beyond] += (to_edge - to_inner[beyond]) @ (self._outside * rescale)
+        for end, mass in self._ends:
+            result += np.where(edges >= end, mass * end**k, 0.0)
+        return result
+
+
+class _DiscreteBlocks:
+    r"""Blocks of iid draws from atoms, ties included.
+
+    With magnitudes a_1 < a_2 < ... and F_j = P(|X| <= a_j), the event {max = a_j} is {max <= a_j} less
+    {max <= a_(j-1)}, so E[g(X_1, S)] = sum_j E[g(X_1, a_j); |X_1| <= a_j] F_j**(n-1)
+    - E[g(X_1, a_j); |X_1| <= a_(j-1)] F_(j-1)**(n-1). The maximum itself is among the X_1.
+    """
+
+    def __init__(self, histogram: Histogram, n: int) -> None:
+        magnitudes, where = np.unique(np.abs(histogram.values), return_inverse=True)
+        p = np.bincount(where, weights=histogram.probabilities)
+        cumulative = np.minimum(np.cumsum(p), 1.0)
+        self.histogram = histogram
+        self.scales = magnitudes
+        self.inner = np.concatenate([[-1.0], magnitudes[:-1]])  # nothing has magnitude <= -1
+        self.weight = cumulative ** (n - 1)
+        self.inner_weight = np.concatenate([[0.0], self.weight[:-1]])
+        self.maximum = np.diff(cumulative**n, prepend=0.0)
+
+    def scale_moment(self, power: float) -> float:
+        return float(self.maximum @ self.scales**power)
+
+    def primitive(self, k: int, edges: Any, power: int) -> Any:
+        values, sums = self.histogram.values, self.histogram._cumulative[k]
+        nonzero = self.scales > 0
+        scales, result = self.scales[nonzero], np.zeros(len(edges))
+        rescale = scales ** float(power - k)
+        for radius, weight in ((self.inner[nonzero], self.inner_weight[nonzero]), (scales, self.weight[nonzero])):
+            sign = 1.0 if radius is scales else -1.0
+            first = np.searchsorted(values, -radius, side="left")
+            last = np.searchsorted(values, radius, side="right")
+            for i, edge in enumerate(edges):
+                reached = np.searchsorted(values, edge * scales, side="right") if np.isfinite(edge) else (
+                    last if edge > 0 else first)  # fmt: skip
+                moment = sums[np.clip(reached, first, np.maximum(first, last))] - sums[first]
+                result[i] += sign * float(np.sum(weight * rescale * moment))
+        return result

@@ -1,0 +1,226 @@
+"""The nearest-level quantizer of a codebook, and the codebook that is stationary for a source.
+
+Everything is written against partial moments (`theory.sources.Source`), which is why the same solver serves a
+density, a histogram, and a source seen through absmax scaling (`theory.block_scaling`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg import solveh_banded
+
+from theory import arithmetic
+from theory.arithmetic import Number, total
+from theory.domain import increasing
+from theory.sources import Source
+
+
+@dataclass(frozen=True, eq=False)
+class Quantizer:
+    """A scalar quantizer designed for a source.
+
+    Attributes
+    ----------
+    levels : array of shape (N,)
+        Reproduction values, increasing.
+    thresholds : array of shape (N - 1,)
+        Ends of the cells between them.
+    mse : number
+        Mean squared error on the source, in its units squared.
+    rate : number
+        Bits per sample: log2 N at fixed rate, the entropy of the cells when entropy-coded.
+    status : str
+        "converged", or what went wrong.
+    iterations : int
+    residual : float
+        What is left of the optimality conditions, relative to sigma.
+    """
+
+    levels: Any
+    thresholds: Any
+    mse: Any
+    rate: Any
+    status: str = "converged"
+    iterations: int = 0
+    residual: float = 0.0
+
+
+def midpoints(levels: Any) -> Any:
+    """Ends of the nearest-level cells: halfway between neighbours."""
+    return (levels[1:] + levels[:-1]) / 2
+
+
+def cell_moments(source: Source, thresholds: Any) -> tuple[Any, Any, Any]:
+    """Partial moments of orders 0, 1, 2 over the cells that `thresholds` cut the line into."""
+    xp = arithmetic.of(thresholds, source.variance)
+    ends = [xp.number(np.asarray([sign * np.inf])) for sign in (-1, 1)]
+    lo, hi = np.concatenate([ends[0], thresholds]), np.concatenate([thresholds, ends[1]])
+    return tuple(source.partial_moment(k, lo, hi) for k in range(3))  # type: ignore[return-value]
+
+
+def mse(levels: Any, source: Source) -> Number:
+    r"""Mean squared error of the nearest-level quantizer, in the units of the source squared.
+
+    .. math:: D = \sum_i \int_{t_{i-1}}^{t_i} (x - l_i)^2\,dP = \sum_i M_2^{(i)} - 2 l_i M_1^{(i)} + l_i^2 M_0^{(i)}
+
+    with thresholds :math:`t_i = (l_i + l_{i+1})/2`.
+
+    Parameters
+    ----------
+    levels : sequence of length N
+        Strictly increasing.
+    source : Source
+        Its arithmetic, or that of the levels, is the result's: with balls, a rigorous enclosure.
+
+    Returns
+    -------
+    number
+
+    Raises
+    ------
+    ValueError
+        If the levels do not increase.
+
+    Notes
+    -----
+    The three terms cancel to the square of the step: N = 1024 levels cost seven of float64's sixteen digits.
+
+    Examples
+    --------
+    >>> round(float(mse([-1.0, 1.0], GGD(2.0))), 6)
+    0.404231
+    """
+    levels = np.asarray(levels, dtype=object if arithmetic.of(levels).name != "float" else np.float64)
+    increasing("levels", levels)
+    m0, m1, m2 = cell_moments(source, midpoints(levels))
+    return total(m2 - 2 * levels * m1 + levels**2 * m0)
+
+
+def mae(levels: Any, source: Source) -> Number:
+    r"""Mean absolute error of the nearest-level quantizer, in the units of the source.
+
+    Each cell is cut at its level: :math:`E|X-l| = l(M_0^- - M_0^+) + M_1^+ - M_1^-`. Parameters as `mse`.
+
+    >>> from theory.sources import GGD
+    >>> abs(float(mae([0.0], GGD(1.0))) - 0.5**0.5) < 1e-15
+    True
+    """
+    levels = np.asarray(levels, dtype=object if arithmetic.of(levels).name != "float" else np.float64)
+    increasing("levels", levels)
+    cuts = np.empty(2 * len(levels) - 1, dtype=levels.dtype)
+    cuts[::2], cuts[1::2] = levels, midpoints(levels)
+    m0, m1, _ = cell_moments(source, cuts)
+    below, above = slice(0, None, 2), slice(1, None, 2)
+    return total(levels * (m0[below] - m0[above]) + m1[above] - m1[below])
+
+
+def stationary(
+    levels: Any, source: Any, fixed: Any = (), symmetric: bool = False, max_iterations: int = 400
+) -> Quantizer:
+    r"""Descend from `levels` to a codebook with every level that is not `fixed` at the centroid of its cell.
+
+    Parameters
+    ----------
+    levels : array of shape (N,)
+        Start, increasing.
+    source : Source
+        With ``pdf`` if it is continuous.
+    fixed : sequence of int
+        Indices of the levels that stay.
+    symmetric : bool
+        Start and source are symmetric: keep the threshold at 0 where it is, which takes away the one direction
+        in which the symmetric point may be a saddle.
+
+    Returns
+    -------
+    Quantizer
+        Its status says whether the residual ``max |l - M1/M0| / sigma`` came down to rounding.
+
+    Notes
+    -----
+    Levenberg-Marquardt: :math:`(H + \mu\,\mathrm{diag} M_0)\,\delta = M_1 - l M_0` with half the Hessian of D,
+    :math:`H_{ii} = M_0 - c_i - c_{i-1}, H_{i,i+1} = -c_i, c_i = (l_{i+1}-l_i) p(t_i)/4`. Large mu is a short Lloyd
+    step, mu = 0 Newton's; D never rises. Without a density, Lloyd's iteration.
+    """
+    free = np.ones(len(levels), dtype=bool)
+    free[list(fixed)] = False
+    xp = arithmetic.of(levels, source.variance)
+    sigma = xp.sqrt(source.variance)
+    unit = 2.0**-52 if xp.name == "float" else arithmetic.epsilon()
+    state = _State(levels, source, free)
+    best, since_best, mu, status = state, 0, 1.0, f"tolerance not reached in {max_iterations} iterations"
+    iteration = 0
+    while iteration < max_iterations:
+        iteration += 1
+        best, since_best = (state, 0) if state.residual < best.residual else (best, since_best + 1)
+        # What no step lowers any more, below 1e-9 sigma, is rounding in cells of little mass.
+        if best.residual <= 8 * unit * sigma or (since_best >= 3 and best.residual < 2.0**22 * unit * sigma):
+            status = "converged"
+            break
+        while True:
+            step = state.step(mu, symmetric)
+            trial = None if step is None else state.levels + step
+            if trial is not None and all(trial[1:] > trial[:-1]):
+                moved = _State(trial, source, free)
+                if moved.mse <= state.mse * (1 + 64 * unit):
+                    break
+            mu = max(8 * mu, 1e-3)
+            if mu > 1e9:
+                return best.quantizer("no step lowers the distortion", iteration, sigma)
+        state, mu = moved, (mu / 16 if mu > 1e-10 else 0.0)
+    return best.quantizer(status, iteration, sigma)
+
+
+class _State:
+    """A codebook with the moments of its cells."""
+
+    def __init__(self, levels: Any, source: Any, free: Any) -> None:
+        self.levels, self.source, self.free = levels, source, free
+        self.thresholds = midpoints(levels)
+        self.m0, self.m1, m2 = cell_moments(source, self.thresholds)
+        self.mse = total(m2 - 2 * levels * self.m1 + levels**2 * self.m0)
+        occupied = self.m0 > 0  # an empty cell keeps its level
+        centroids = np.where(occupied, self.m1 / np.where(occupied, self.m0, 1), levels)
+        self.lloyd = np.where(free, centroids - levels, 0 * levels)
+        self.residual = max(abs(self.lloyd))
+
+    def step(self, mu: float, symmetric: bool) -> Any:
+        """The damped Newton step; Lloyd's where there is no density; None where the matrix is not definite."""
+        if not self.source.continuous or len(self.levels) == 1:
+            return self.lloyd
+        coupling = (self.levels[1:] - self.levels[:-1]) * self.source.pdf(self.thresholds) / 4
+        if symmetric and len(self.levels) % 2 == 0:
+            coupling[len(coupling) // 2] *= 0
+        zero = np.asarray([0 * self.m0[0]])
+        diagonal = (1 + mu) * self.m0 - np.concatenate([coupling, zero]) - np.concatenate([zero, coupling])
+        # A fixed level has the equation "step = 0".
+        diagonal = np.where(self.free, diagonal, 1 + 0 * diagonal)
+        off = np.where(self.free[1:] & self.free[:-1], -coupling, 0 * coupling)
+        return _solve_definite(diagonal, off, np.where(self.free, self.lloyd * self.m0, 0 * self.m0))
+
+    def quantizer(self, status: str, iterations: int, sigma: Any) -> Quantizer:
+        residual = float(self.residual / sigma)
+        return Quantizer(self.levels, self.thresholds, self.mse, None, status, iterations, residual)
+
+
+def _solve_definite(diagonal: Any, off: Any, rhs: Any) -> Any:
+    """Solve a symmetric tridiagonal system, or return None if it is not positive definite."""
+    if diagonal.dtype != object:
+        try:
+            return solveh_banded(np.stack([np.r_[0, off], diagonal]), rhs, check_finite=False)
+        except np.linalg.LinAlgError:
+            return None
+    d, x = diagonal.copy(), rhs.copy()
+    for i in range(len(d)):
+        if i:
+            factor = off[i - 1] / d[i - 1]
+            d[i] -= factor * off[i - 1]
+            x[i] -= factor * x[i - 1]
+        if not d[i] > 0:
+            return None
+    for i in reversed(range(len(d))):
+        x[i] = (x[i] - (off[i] * x[i + 1] if i + 1 < len(d) else 0)) / d[i]
+    return x
