@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ def baseline_all(x: torch.Tensor) -> None:
 
 
 def peak_memory(task: str, size: int) -> float:
-    """Growth of a fresh process's peak resident memory while it runs `task`, over the tensor's fp32 size."""
+    """Growth of a fresh process's resident memory, at its peak, over the tensor's fp32 size (Linux)."""
     command = [sys.executable, __file__, "--size", str(size), "--peak-of", task]
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
@@ -118,10 +118,15 @@ def peak_memory(task: str, size: int) -> float:
 def print_peak(task: str, size: int) -> None:
     tensor, run = weights(size), {"ours": ours_all, "baseline": baseline_all}[task]
     run(weights(64))  # imports and thread pools are not the task's
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+
+    def resident(field: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+    before = resident("VmRSS")
     run(tensor)
-    unit = 1 if sys.platform == "darwin" else 1024
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit / (4 * tensor.numel()))
+    print((resident("VmHWM") - before) / (4 * tensor.numel()))
 
 
 def measure(size: int, full: bool) -> dict[str, Any]:
@@ -134,7 +139,7 @@ def measure(size: int, full: bool) -> dict[str, Any]:
     floor = seconds(x.clone, 5)
     lines = [
         ("histogram, then moments", lambda: exact(x).variance, lambda: moments(flat), flat.size),
-        ("3 uniform quantizers, 2-8 bits / optimal step", lambda: [scalar.uniform(histogram, 2**b) for b in BITS],
+        ("uniform, 2-8 bits (1)", lambda: [scalar.uniform(histogram, 2**b) for b in BITS],
          lambda: uniform_passes(flat), flat.size),
         ("Lloyd-Max, 2-8 bits", lambda: [scalar.lloyd_max(histogram, 2**b) for b in BITS],
          lambda: lloyd_max_passes(some), some.size),
@@ -170,8 +175,9 @@ def show(result: dict[str, Any]) -> None:
             cells += [f"{1e3 * theirs:,.0f}", f"{row['baseline_weights']:,}", f"{less}{theirs / mine:,.1f}"]
         table.add_row(row["name"], *cells)
     table.add_row("copy of the tensor", f"{1e3 * result['copy_s']:,.1f}", "1.0")
-    console = Console()
+    console = Console(width=110)
     console.print(table)
+    console.print("(1) ours: the optimal step; baseline: asymmetric, symmetric and clipped at 3 sigma, no search")
     peaks = result["peak_over_fp32"]
     console.print(f"peak memory over the fp32 size: ours {peaks['ours']:.2f}, baseline {peaks['baseline']:.2f}")
 
@@ -188,8 +194,7 @@ def main() -> None:
     result = measure(options.size, options.full)
     show(result)
     if options.json:
-        with open(options.json, "w") as file:
-            json.dump(result, file, indent=1)
+        Path(options.json).write_text(json.dumps(result, indent=1))
     return None
 
 

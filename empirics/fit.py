@@ -7,7 +7,7 @@ their own: real matrices are scale mixtures, and their marginal tail is heavier 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -179,8 +179,7 @@ def within_rows(tensor: torch.Tensor, beta0: float | None = None, name: str = "t
     _refuse_degenerate(len(flat), 2, name)
     width = tensor.shape[-1]
     rows = flat.view(-1, width)
-    per_chunk = max(1, _CHUNK // width)
-    peaks, squares, mixed = _columns(_row_summary(chunk) for chunk in rows.split(per_chunk))
+    peaks, squares, mixed = _in_chunks(_row_summary, rows, width)
     bad = rows[~torch.isfinite(peaks)]
     refuse_non_finite(int((~torch.isfinite(bad)).sum()), len(flat), name)
     live = peaks.nonzero()[:, 0]
@@ -190,8 +189,8 @@ def within_rows(tensor: torch.Tensor, beta0: float | None = None, name: str = "t
     _refuse_degenerate(count * width, 1 + int(mixed.any()), name)
 
     def evaluate(beta: float, index: torch.Tensor = live) -> _Point:
-        sums = _columns(_power_sums(rows[i], peaks[i], beta) for i in index.split(per_chunk))
-        s, slope, square = (column.cpu().numpy() for column in sums)
+        sums = _in_chunks(lambda i: _power_sums(rows[i], peaks[i], beta), index, width)
+        s, slope, square = sums.cpu().numpy()
         n, u = width, 1 / beta
         bracket = digamma(u) - digamma(n * u) + np.log(s)
         score = (n - 1) * u + n * bracket * u**2 - n * slope * u
@@ -255,8 +254,16 @@ def _newton(evaluate: Callable[[float], _Point], start: float) -> tuple[float, _
     return beta, point, "tolerance not reached", _LIMIT
 
 
-def _columns(parts: Iterable[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
-    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+def _in_chunks(
+    f: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], rows: torch.Tensor, width: int
+) -> torch.Tensor:
+    """Three numbers for each row (or index of a row) of `width` weights, from f of a few rows at a time."""
+    # Filled in place: small results kept between large temporaries would pin the heap, chunk after chunk.
+    out = torch.empty(3, len(rows), dtype=torch.float64, device=rows.device)
+    step = max(1, _CHUNK // width)
+    for start in range(0, len(rows), step):
+        out[:, start : start + step] = torch.stack(f(rows[start : start + step]))
+    return out
 
 
 def _row_summary(chunk: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -264,7 +271,7 @@ def _row_summary(chunk: torch.Tensor) -> tuple[torch.Tensor, ...]:
     x = chunk.double().abs()
     peak = x.amax(1, keepdim=True)
     mixed = ((x > 0) & (x < peak)).any(1)
-    return peak[:, 0], x.square_().mean(1), mixed
+    return peak[:, 0], x.square_().mean(1), mixed.double()
 
 
 def _power_sums(chunk: torch.Tensor, peaks: torch.Tensor, beta: float) -> tuple[torch.Tensor, ...]:

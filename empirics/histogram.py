@@ -62,13 +62,11 @@ def exact(tensor: torch.Tensor, name: str = "tensor") -> Histogram:
     """
     flat = flattened(tensor, name)
     for kind in (torch.bfloat16, torch.float16):
-        counts = _sixteen_bit_counts(flat, kind)
-        if counts is not None:
-            values = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(kind).double()
-            return _histogram(values.numpy(), counts.cpu().numpy(), 0.0, name)
+        if (of_bits := _sixteen_bit_counts(flat, kind)) is not None:
+            values = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(kind).double().numpy()
+            return _histogram(values, of_bits.cpu().numpy(), 0.0, name)
     if len(flat) <= _SORTED_AT_MOST:
-        values, counts = np.unique(flat.double().cpu().numpy(), return_counts=True)
-        return _histogram(values, counts, 0.0, name)
+        return _histogram(*np.unique(flat.double().cpu().numpy(), return_counts=True), 0.0, name)
     means, counts, displacement = _buckets(flat)
     return _histogram(means.cpu().numpy(), counts.cpu().numpy(), displacement, name)
 

@@ -17,10 +17,10 @@ import torch
 from torch.nn.functional import pad
 
 from empirics.histogram import flattened, refuse_non_finite
-from theory import codebooks
+from theory import block_scaling, codebooks
 from theory.codebooks import Codebook
 
-_CHUNK = 2**20  # weights at a time: temporaries of 4 to 8 MB stay in the last-level cache
+_CHUNK = 2**19  # weights at a time: temporaries of 2 to 4 MB stay in the last-level cache
 _BITSANDBYTES_BLOCKS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -59,7 +59,7 @@ class Quantizer:
         4.5
         """
         self.check_block_size(block_size)
-        return self.bits + self.scale_bits / block_size
+        return block_scaling.effective_bits(self.bits, block_size, self.scale_bits)
 
     def check_block_size(self, block_size: int) -> None:
         """Raise ValueError unless the implementation takes this block size."""

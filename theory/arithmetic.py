@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -25,8 +26,9 @@ from typing import Any
 import mpmath
 import numpy as np
 import sympy
-from flint import acb, arb, fmpq, fmpz
+from flint import acb, arb, ctx, fmpq, fmpz
 from mpmath import mp
+from mpmath.libmp import from_man_exp
 from scipy import special
 
 Number = Any
@@ -45,9 +47,14 @@ def _to_arb(x: Any) -> arb | acb:
         return x
     if isinstance(x, mpmath.mpf):
         return _mpf_to_arb(x)
-    if isinstance(x, int | np.integer | fmpz | fmpq):
-        return arb(int(x)) if isinstance(x, int | np.integer) else arb(x)
-    return arb(float(x))
+    if isinstance(x, fmpz | fmpq):
+        return arb(x)
+    if isinstance(x, numbers.Integral):
+        return arb(int(x))
+    # arb(float(Fraction(1, 3))) would be a ball without a third in it.
+    if isinstance(x, numbers.Rational | np.longdouble) and np.isfinite(float(x)):
+        return arb(fmpq(*map(int, x.as_integer_ratio())))
+    return arb(_plain_float(x))
 
 
 def midpoint(ball: arb) -> mpmath.mpf:
@@ -57,7 +64,11 @@ def midpoint(ball: arb) -> mpmath.mpf:
     mpf('1.5')
     """
     mantissa, exponent = ball.mid().man_exp()
-    return mpmath.ldexp(mpmath.mpf(int(mantissa)), int(exponent))
+    return mp.make_mpf(from_man_exp(int(mantissa), int(exponent)))
+
+
+def _to_mpf(x: Any) -> mpmath.mpf:
+    return mp.mpf(x.numerator) / x.denominator if isinstance(x, numbers.Rational) else mp.mpf(x)
 
 
 def _to_sympy(x: Any) -> sympy.Expr:
@@ -65,7 +76,7 @@ def _to_sympy(x: Any) -> sympy.Expr:
     return sympy.Integer(int(x)) if isinstance(x, float) and x.is_integer() else sympy.sympify(x)
 
 
-def _elementwise(f: Callable[..., Any]) -> Callable[..., Any]:
+def elementwise(f: Callable[..., Any]) -> Callable[..., Any]:
     """`f` as it is on scalars, and element by element where an argument is an array."""
 
     @functools.wraps(f)
@@ -79,13 +90,13 @@ def _elementwise(f: Callable[..., Any]) -> Callable[..., Any]:
 
 def _namespace(name: str, number: Callable[[Any], Any], **functions: Any) -> SimpleNamespace:
     whole = ("gammas", "pi")  # take tuples, or nothing
-    wrapped = {k: _elementwise(f) if callable(f) and k not in whole else f for k, f in functions.items()}
-    return SimpleNamespace(name=name, number=_elementwise(number), **wrapped)
+    wrapped = {k: elementwise(f) if callable(f) and k not in whole else f for k, f in functions.items()}
+    return SimpleNamespace(name=name, number=elementwise(number), **wrapped)
 
 
 def _gammas(gamma: Callable[[Any], Any]) -> Callable[..., Any]:
     """``gammas(above, below)``: a product of Gamma functions over another, the ratio in most GGD formulas."""
-    gamma = _elementwise(gamma)
+    gamma = elementwise(gamma)
     return lambda above, below: math.prod(map(gamma, above)) / math.prod(map(gamma, below))
 
 
@@ -94,8 +105,33 @@ def _float_gammas(above: tuple[Any, ...], below: tuple[Any, ...]) -> Any:
     return np.exp(sum(map(special.gammaln, above)) - sum(map(special.gammaln, below)))
 
 
+def _plain_float(x: Any) -> float:
+    return math.ldexp(x, 0)  # as float(x), but text and None are no numbers
+
+
 def _float_number(x: Any) -> Any:
-    return np.asarray(x, dtype=np.float64)[()]
+    values = np.asarray(x)
+    if values.dtype.kind in "biuf":
+        return values.astype(np.float64)[()]
+    return np.asarray(np.frompyfunc(_plain_float, 1, 1)(values.astype(object)), dtype=np.float64)[()]
+
+
+def _float_power(x: Any, y: Any) -> Any:
+    with np.errstate(over="ignore"):  # infinity is what exp(-x**y) and P(a, x**y) want then
+        return np.power(x, y)
+
+
+def _float_gammainc_of_power(a: Any, x: Any, y: Any) -> Any:
+    t = _float_power(x, y)
+    with np.errstate(over="ignore"):
+        small = np.power(x, a * y) / special.gamma(1 + a)  # t**a / Gamma(1 + a), where t underflows
+    return np.where(t < 1e-290, small, special.gammainc(a, t))[()]
+
+
+def _float_gamma_root(u: Any, p: Any, q: Any) -> Any:
+    t = np.where(q < 0.5, special.gammainccinv(u, q), special.gammaincinv(u, p))
+    # t**u = p Gamma(1 + u) (1 + O(t)): where t underflows, its power need not.
+    return np.where(t < 1e-20, p * special.gamma(1 + u), t**u)
 
 
 FLOAT = SimpleNamespace(
@@ -104,18 +140,47 @@ FLOAT = SimpleNamespace(
     log=np.log, log1p=np.log1p, exp=np.exp, expm1=np.expm1, sqrt=np.sqrt, abs=np.abs, sign=np.sign,
     minimum=np.minimum, maximum=np.maximum,
     gamma=special.gamma, loggamma=special.gammaln, digamma=special.digamma,
-    gammainc=special.gammainc, gammaincc=special.gammaincc,
+    gammainc=special.gammainc, gammaincc=special.gammaincc, gamma_root=_float_gamma_root, power=_float_power,
+    gammainc_of_power=_float_gammainc_of_power,
     gammas=_float_gammas, pi=lambda: np.pi, infinity=np.inf,
 )  # fmt: skip
 
+
+def _mp_gamma_root(u: mpmath.mpf, p: mpmath.mpf, q: mpmath.mpf) -> mpmath.mpf:
+    if p == 0:
+        return mp.zero
+    lower, inverse = p < 0.5, special.gammaincinv if p < 0.5 else special.gammainccinv
+    start = float(inverse(float(u), float(p if lower else q)))
+    with mp.workprec(mp.prec + 32):
+        # Newton's method in s = ln t. ln P is concave in it and -ln Q convex, so that from these starting
+        # points (below the root for P; nearly the root for Q) no step leaves the basin.
+        if lower and start < 1e-9:
+            s = (mp.log(p) + mp.loggamma(1 + u)) / u
+        elif not lower and not 1 < start < 600:
+            s = mp.log(-mp.log(q) + (u - 1) * mp.log(-mp.log(q)) - mp.loggamma(u)) if q < 1e-99 else mp.log(start)
+        else:
+            s = mp.log(start)
+        for _ in range(200):
+            t = mp.exp(s)
+            mass = mp.gammainc(u, 0, t, True) if lower else mp.gammainc(u, t, mp.inf, True)
+            slope = mp.exp(u * s - t - mp.loggamma(u)) / mass
+            step = mp.log((p if lower else q) / mass) / slope
+            s += step if lower else -step
+            if abs(step) < mp.ldexp(1, -mp.prec // 2 - 16):
+                return mp.exp(u * s)
+    raise ArithmeticError(f"no convergence to t with P({u}, t) = {p}")
+
+
 MPMATH = _namespace(
     "mpmath",
-    mp.mpf,
+    _to_mpf,
     log=mp.log, log1p=mp.log1p, exp=mp.exp, expm1=mp.expm1, sqrt=mp.sqrt, abs=abs, sign=mp.sign,
     minimum=min, maximum=max,
     gamma=mp.gamma, loggamma=mp.loggamma, digamma=mp.digamma,
     gammainc=lambda a, x: mp.gammainc(a, 0, x, regularized=True),
     gammaincc=lambda a, x: mp.gammainc(a, x, mp.inf, regularized=True),
+    gamma_root=_mp_gamma_root, power=lambda x, y: x**y,
+    gammainc_of_power=lambda a, x, y: mp.gammainc(a, 0, x**y, regularized=True),
     gammas=_gammas(mp.gamma), pi=lambda: +mp.pi, infinity=mp.inf,
 )  # fmt: skip
 
@@ -125,6 +190,8 @@ def _ball_gammainc(a: arb | acb, x: arb | acb) -> arb | acb:
         return arb(0)
     if isinstance(x, arb) and not x.is_finite() and x > 0:
         return arb(1)
+    if isinstance(x, arb) and x.contains(0):  # P increases from 0
+        return arb(0).union(arb(x.abs_upper()).gamma_lower(a, 1))
     return x.gamma_lower(a, 1)
 
 
@@ -133,7 +200,41 @@ def _ball_gammaincc(a: arb | acb, x: arb | acb) -> arb | acb:
         return arb(1)
     if isinstance(x, arb) and not x.is_finite() and x > 0:
         return arb(0)
+    if isinstance(x, arb) and x.contains(0):
+        return arb(1).union(arb(x.abs_upper()).gamma_upper(a, 1))
     return x.gamma_upper(a, 1)
+
+
+def _ball_power(x: arb | acb, y: arb) -> arb | acb:
+    if isinstance(x, arb) and x.contains(0) and not x.is_exact():  # x means a magnitude: its power is 0 or more
+        return arb(0).union(arb(x.abs_upper()) ** y)
+    return x**y
+
+
+def _ball_gamma_root(u: arb, p: arb, q: arb) -> arb:
+    if p == 0:
+        return p
+    if p.contains(0):
+        largest = arb(p.abs_upper())
+        return arb(0).union(_ball_gamma_root(u, largest, 1 - largest))
+    lower = bool(p < 0.5)
+    with mp.workprec(ctx.prec + 32):
+        guess = _to_arb(_mp_gamma_root(midpoint(u), midpoint(p), midpoint(q)) ** (1 / midpoint(u)))
+    miss = _ball_gammainc(u, guess) - p if lower else q - _ball_gammaincc(u, guess)
+
+    def image(box: arb) -> arb:
+        return guess - miss * (box - (u - 1) * box.log() + u.lgamma()).exp()
+
+    # Interval Newton: when the image of a box lies inside the box, the box holds exactly one root and the
+    # image holds it too. The box grows until that is so.
+    width = 2 * (image(guess) - guess).abs_upper() + guess * arb(2) ** (8 - ctx.prec)
+    for _ in range(64):
+        box = guess + arb(0, width.abs_upper())
+        found = image(box)
+        if found.is_finite() and box.contains(found):
+            return found**u
+        width *= 2
+    raise ArithmeticError("quantile: the ball of p, beta or sigma is too wide to enclose the root")
 
 
 BALL = _namespace(
@@ -143,7 +244,8 @@ BALL = _namespace(
     sqrt=lambda x: x.sqrt(), abs=abs, sign=lambda x: x.sgn(),
     minimum=lambda x, y: x.min(y), maximum=lambda x, y: x.max(y),
     gamma=lambda x: x.gamma(), loggamma=lambda x: x.lgamma(), digamma=lambda x: x.digamma(),
-    gammainc=_ball_gammainc, gammaincc=_ball_gammaincc,
+    gammainc=_ball_gammainc, gammaincc=_ball_gammaincc, gamma_root=_ball_gamma_root, power=_ball_power,
+    gammainc_of_power=lambda a, x, y: _ball_gammainc(a, _ball_power(x, y)),
     gammas=_gammas(lambda x: x.gamma()), pi=arb.pi, infinity=arb.pos_inf(),
 )  # fmt: skip
 
@@ -155,6 +257,7 @@ SYMPY = _namespace(
     gamma=sympy.gamma, loggamma=sympy.loggamma, digamma=sympy.digamma,
     gammainc=lambda a, x: sympy.lowergamma(a, x) / sympy.gamma(a),
     gammaincc=lambda a, x: sympy.uppergamma(a, x) / sympy.gamma(a),
+    power=lambda x, y: x**y, gammainc_of_power=lambda a, x, y: sympy.lowergamma(a, x**y) / sympy.gamma(a),
     gammas=_gammas(sympy.gamma), pi=lambda: sympy.pi, infinity=sympy.oo,
 )  # fmt: skip
 
@@ -195,7 +298,7 @@ def guarded(bits: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 return formula(*args, **kwargs)
             with mp.workprec(mp.prec + bits):
                 result = formula(*args, **kwargs)
-            return +result if isinstance(result, mpmath.mpf) else result
+            return +result if isinstance(result, mpmath.mpf | np.ndarray) else result
 
         return call
 

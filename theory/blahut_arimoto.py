@@ -22,7 +22,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, solveh_banded
 
 _RADIUS = 7.5  # kernel widths, where the kernel is 6e-13: far enough for a Newton step
-_SPAN, _CHUNK = 3.0, 64  # kernel widths, and points, that share one window
+_SPAN, _CHUNK = 3.0, 64  # kernel widths, and at least so many points, that share one window
 _BLOCK = 1 << 21  # kernel values held at a time by `potential`
 
 
@@ -59,12 +59,13 @@ class Reproduction:
     settled: bool = True
 
 
-def _chunks(x: np.ndarray, span: float = _SPAN, size: int = _CHUNK) -> tuple[np.ndarray, np.ndarray]:
-    """Group increasing points in rows of at most `size` within `span`: indices (rows, m) and their mask."""
+def _chunks(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Group increasing points in rows, each within `_SPAN`: indices (rows, m) and their mask."""
+    size = max(_CHUNK, int(2 * len(x) / (1 + (x[-1] - x[0]) / _SPAN)))  # twice the mean, lest one crowd pad all
+    reach = np.searchsorted(x, x + _SPAN, side="right").tolist()
     starts = [0]
     while starts[-1] < len(x):
-        i = starts[-1]
-        starts.append(min(int(np.searchsorted(x, x[i] + span, side="right")), i + size))
+        starts.append(min(reach[starts[-1]], starts[-1] + size))
     first, count = np.array(starts[:-1])[:, None], np.diff(starts)[:, None]
     offset = np.arange(count.max())
     return np.minimum(first + offset, first + count - 1), offset < count
@@ -155,19 +156,24 @@ def potential(nodes: Nodes, u: np.ndarray, y: np.ndarray, s: float, radius: floa
     x, u = nodes.unfold(u)
     x, y = x * k, y * k
     rows, inside = _chunks(y)
-    index, ok = _windows(y[rows], x, radius)
-    step = max(1, _BLOCK // (rows.shape[1] * index.shape[1]))
-    for i in range(0, len(rows), step):
-        part = slice(i, i + step)
-        v = x[index[part]][:, None, :] - y[rows[part]][:, :, None]
-        mass = np.where(ok[part], u[index[part]], 0.0)[:, :, None]
+    first, last = y[rows[:, 0]] - radius, y[rows[:, -1]] + radius
+    count = np.searchsorted(x, last) - np.searchsorted(x, first)
+    start = 0
+    while start < len(rows):
+        # The widest window sets the size of a block: a histogram may have most of its atoms in one of them.
+        size = rows.shape[1] * np.maximum.accumulate(count[start:]) * np.arange(1, len(rows) - start + 1)
+        part = slice(start, start + max(1, int(np.searchsorted(size, _BLOCK))))
+        start = part.stop
+        index, ok = _windows(y[rows[part]], x, radius)
+        v = x[index][:, None, :] - y[rows[part]][:, :, None]
+        mass = np.where(ok, u[index], 0.0)[:, :, None]
         kernel = np.exp(-0.5 * v * v)
         value = np.matmul(kernel, mass)
         kernel *= v
         slope = np.matmul(kernel, mass)
         kernel *= v
         bend = np.matmul(kernel, mass) - value
-        yield np.stack([a[..., 0][inside[part]] for a in (value, slope, bend)])
+        yield np.stack([part_of[..., 0][inside[part]] for part_of in (value, slope, bend)])
 
 
 def _solve(matrix: np.ndarray, rhs: np.ndarray) -> np.ndarray:

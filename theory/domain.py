@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import sympy
+from flint import acb
+from mpmath import mpc
 
 from theory import arithmetic
 from theory.arithmetic import Number
@@ -41,6 +43,8 @@ class Domain:
 
     def excludes(self, x: sympy.Expr) -> bool:
         """Whether a symbolic `x` certainly lies outside: a free symbol gets the benefit of the doubt."""
+        if x is sympy.nan or x.is_extended_real is False or (self.integer and x.is_integer is False):
+            return True
         low = x > self.low if self.low_open else x >= self.low
         high = x < self.high if self.high_open else x <= self.high
         return low is sympy.false or high is sympy.false
@@ -75,8 +79,11 @@ def check(name: str, value: Any, domain: Domain) -> None:
             _refuse(name + (f"[{', '.join(map(str, index))}]" if index else ""), values[index], domain)
         return
     for index, item in np.ndenumerate(values):
-        bad_item = domain.excludes(item) if isinstance(item, sympy.Basic) else not domain.contains(item)
-        if bad_item:
+        if isinstance(item, sympy.Basic):
+            good = not domain.excludes(item)
+        else:
+            good = not isinstance(item, acb | mpc) and domain.contains(item)
+        if not good:
             _refuse(name + (f"[{', '.join(map(str, index))}]" if index else ""), item, domain)
 
 
@@ -98,11 +105,13 @@ def accept(**arguments: tuple[Number, Domain]) -> tuple[Any, ...]:
     xp = arithmetic.of(*(value for value, _ in arguments.values()))
     converted = []
     for name, (value, domain) in arguments.items():
-        if isinstance(value, list | tuple):
-            value = np.asarray(value, dtype=None if xp.name == "float" else object)
         try:
+            if isinstance(value, list | tuple):
+                value = np.asarray(value, dtype=None if xp.name == "float" else object)
+            if isinstance(value, str | bytes):
+                raise TypeError('give a number, such as mpf("1.7") or arb("1.7")')
             number = xp.number(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise TypeError(f"{name} = {value!r} is not a number: {error}") from error
         check(name, number, domain)
         converted.append(number)

@@ -19,12 +19,10 @@ import math
 from typing import Any
 
 import numpy as np
-from flint import arb, ctx
 from mpmath import mp
 from scipy import special
 
-from theory import arithmetic
-from theory.arithmetic import Number, guarded
+from theory.arithmetic import Number, elementwise, guarded
 from theory.domain import FISHER_SHAPE, OPEN_UNIT, POSITIVE, REAL, SHAPE, Domain, accept
 from theory.units import from_nats
 
@@ -64,7 +62,7 @@ def alpha(beta: Number, sigma: Number = 1.0) -> Number:
     return sigma * xp.sqrt(xp.gammas([1 / beta], [3 / beta]))
 
 
-@guarded(16)
+@guarded(32)
 def pdf(x: Number, beta: Number, sigma: Number = 1.0) -> Number:
     r"""Density at `x`, in 1/units of `x`.
 
@@ -90,10 +88,10 @@ def pdf(x: Number, beta: Number, sigma: Number = 1.0) -> Number:
     """
     xp, x, beta, sigma = accept(x=(x, REAL), beta=(beta, SHAPE), sigma=(sigma, POSITIVE))
     a = alpha(beta, sigma)
-    return beta / (2 * a * xp.gamma(1 / beta)) * xp.exp(-((xp.abs(x) / a) ** beta))
+    return beta / (2 * a * xp.gamma(1 / beta)) * xp.exp(-xp.power(xp.abs(x) / a, beta))
 
 
-@guarded(16)
+@guarded(32)
 def abs_cdf(x: Number, beta: Number, sigma: Number = 1.0) -> Number:
     r"""Distribution function of the magnitude, :math:`P(|X|\le x) = P(1/\beta, (x/\alpha)^\beta)`.
 
@@ -103,10 +101,10 @@ def abs_cdf(x: Number, beta: Number, sigma: Number = 1.0) -> Number:
     0.682689
     """
     xp, x, beta, sigma = accept(x=(x, Domain(0, low_open=False)), beta=(beta, SHAPE), sigma=(sigma, POSITIVE))
-    return xp.gammainc(1 / beta, (x / alpha(beta, sigma)) ** beta)
+    return xp.gammainc_of_power(1 / beta, x / alpha(beta, sigma), beta)
 
 
-@guarded(16)
+@guarded(32)
 def cdf(x: Number, beta: Number, sigma: Number = 1.0) -> Number:
     r"""Distribution function :math:`P(X \le x)`.
 
@@ -121,8 +119,8 @@ def cdf(x: Number, beta: Number, sigma: Number = 1.0) -> Number:
 
     Notes
     -----
-    In float64 and mpmath the left tail is computed as half the upper incomplete gamma, so that it keeps its
-    relative accuracy. A ball of `x` that contains 0 gives a valid, wider ball.
+    The left tail is computed as half the upper incomplete gamma, so that it keeps its relative accuracy. A
+    ball of `x` that contains 0 gives a valid, wider ball.
 
     Examples
     --------
@@ -130,14 +128,16 @@ def cdf(x: Number, beta: Number, sigma: Number = 1.0) -> Number:
     (0.5, '4.906714e-198')
     """
     xp, x, beta, sigma = accept(x=(x, REAL), beta=(beta, SHAPE), sigma=(sigma, POSITIVE))
-    t = (xp.abs(x) / alpha(beta, sigma)) ** beta
+    z = xp.abs(x) / alpha(beta, sigma)
+    tail, centre = xp.gammaincc(1 / beta, xp.power(z, beta)) / 2, xp.sign(x) * xp.gammainc_of_power(1 / beta, z, beta)
+    if xp.name == "sympy":
+        return (1 + centre) / 2
     if xp.name == "float":
-        return np.where(x < 0, special.gammaincc(1 / beta, t), 1 + special.gammainc(1 / beta, t))[()] / 2
-    if xp.name == "mpmath" and x < 0:
-        return xp.gammaincc(1 / beta, t) / 2
-    return (1 + xp.sign(x) * xp.gammainc(1 / beta, t)) / 2
+        return np.where((x < 0) & (tail < 0.25), tail, (1 + centre) / 2)[()]
+    return elementwise(lambda x, tail, centre: tail if x < 0 else (1 + centre) / 2)(x, tail, centre)
 
 
+@guarded(32)
 def quantile(p: Number, beta: Number, sigma: Number = 1.0) -> Number:
     r"""Inverse of `cdf`: the `x` with :math:`P(X\le x) = p`.
 
@@ -148,7 +148,7 @@ def quantile(p: Number, beta: Number, sigma: Number = 1.0) -> Number:
     p : number or array
         Probability, in the open interval (0, 1).
     beta, sigma : number or array
-        Exponent and standard deviation, > 0; all three broadcast in float64.
+        Exponent and standard deviation, > 0; all three broadcast.
 
     Raises
     ------
@@ -161,6 +161,7 @@ def quantile(p: Number, beta: Number, sigma: Number = 1.0) -> Number:
     -----
     float64 by scipy's inverse incomplete gamma functions, each tail from its own side; mpmath by Newton steps
     from there at the working precision; ball by an interval Newton step, so that the ball contains the root.
+    Relative accuracy is kept in the tails and about the median.
 
     Examples
     --------
@@ -170,36 +171,9 @@ def quantile(p: Number, beta: Number, sigma: Number = 1.0) -> Number:
     xp, p, beta, sigma = accept(p=(p, OPEN_UNIT), beta=(beta, SHAPE), sigma=(sigma, POSITIVE))
     if xp.name == "sympy":
         raise TypeError("quantile has no closed form: give numbers, or invert cdf(x, beta) symbolically")
-    if xp.name == "float":
-        tail = 2 * np.minimum(p, 1 - p)
-        inverse = special.gammainccinv(1 / beta, tail), special.gammaincinv(1 / beta, 1 - tail)
-        t = np.where(tail < 0.5, *inverse)
-        return np.sign(p - 0.5) * alpha(beta, sigma) * t ** (1 / beta)
-    if xp.name == "ball":
-        return _ball_quantile(p, beta, sigma)
-    with mp.workprec(mp.prec + 16):
-        x = mp.mpf(float(quantile(float(p), float(beta)))) * sigma
-        for _ in range(mp.prec.bit_length() + 2):  # quadratic convergence from 50 bits
-            x -= (cdf(x, beta, sigma) - p) / pdf(x, beta, sigma)
-    return +x
-
-
-def _ball_quantile(p: arb, beta: arb, sigma: arb) -> arb:
-    if p == arb(1) / 2:
-        return arb(0)
-    with mp.workprec(ctx.prec + 32):
-        guess = arithmetic.BALL.number(quantile(*map(arithmetic.midpoint, (p, beta, sigma))))
-    # Interval Newton: when the image guess - (F(guess) - p)/pdf(box) lies inside the box, the box holds
-    # exactly one root and the image holds it too. The box grows until that is so.
-    step = guess - (cdf(guess, beta, sigma) - p) / pdf(guess, beta, sigma)
-    width = arb(0, 2 * float((step - guess).abs_upper()) + 2.0 ** (8 - ctx.prec))
-    for _ in range(64):
-        box = guess + width
-        image = guess - (cdf(guess, beta, sigma) - p) / pdf(box, beta, sigma)
-        if image.is_finite() and box.contains(image):
-            return image
-        width *= 2
-    raise ArithmeticError("quantile: the ball of p, beta or sigma is too wide to enclose the root")
+    q = 2 * xp.minimum(p, 1 - p)  # P(|X| > |x|), and its complement without a cancellation
+    root = xp.gamma_root(1 / beta, abs(2 * p - 1), q)
+    return xp.sign(2 * p - 1) * alpha(beta, sigma) * root
 
 
 @guarded(16)
@@ -269,17 +243,20 @@ def beta_from_kurtosis(kurtosis: Number) -> Number:
     if xp.name in ("ball", "sympy"):
         raise TypeError("beta_from_kurtosis takes floats and mpf; for a ball, bracket it with kurtosis(beta)")
     if xp.name == "mpmath":
-        with mp.workprec(mp.prec + 16):
-            start = mp.mpf(1) / mp.mpf(float(beta_from_kurtosis(float(target))))
-            root = mp.findroot(lambda u: mp.log(_kurtosis_u(u)) - mp.log(target), start)
-            return +(1 / root)
+        return elementwise(_mp_beta_from_kurtosis)(target)
     flat = np.atleast_1d(target).ravel()
     u = np.array([_solve_u(np.log(k)) for k in flat]).reshape(np.shape(target))
     return (1 / u)[()]
 
 
-def _kurtosis_u(u: Any) -> Any:
-    return mp.gamma(5 * u) * mp.gamma(u) / mp.gamma(3 * u) ** 2
+def _mp_beta_from_kurtosis(target: mp.mpf) -> mp.mpf:
+    if target < 1.9:  # ln(kurtosis / 1.8) = (2 pi**2 / 3) u**2 + O(u**3), u = 1/beta
+        start = mp.sqrt(1.5 * mp.log(target / mp.mpf("1.8"))) / mp.pi
+    else:
+        start = 1 / mp.mpf(float(beta_from_kurtosis(float(target))))
+    with mp.workprec(mp.prec + 32 + 2 * max(0, -mp.mag(start))):
+        u = mp.findroot(lambda u: mp.log(kurtosis(1 / u) / target), (start, start * (1 + mp.mpf(2) ** -20)))
+    return +(1 / u)
 
 
 def _solve_u(log_kurtosis: float) -> float:
@@ -359,16 +336,30 @@ def entropy_power(beta: Number, sigma: Number = 1.0) -> Number:
     return 2 * (alpha(beta, sigma) * xp.gamma(1 / beta) / beta) ** 2 * xp.exp(2 / beta - 1) / xp.pi()
 
 
-def _even_at_gaussian(u: Any, second_derivative: Any) -> Any:
-    r"""f(u) with f(1/2) = f'(1/2) = 0 from its second derivative: :math:`\int_{1/2}^u (u-t) f''(t)\,dt`.
+def _even_at_gaussian(beta: Any, second_derivative: Any) -> Any:
+    r"""f(u), u = 1/beta, with f(1/2) = f'(1/2) = 0 from its second derivative: :math:`\int_{1/2}^u (u-t) f''(t)\,dt`.
 
     The closed forms of the KL divergence and of ln(J sigma**2) cancel to second order at the Gaussian; this
     integral does not, so the float64 digits are right also at beta = 1.999.
     """
-    u = np.asarray(u)[..., None]
+    beta = np.asarray(beta)
+    away = (2 - beta) / (2 * beta)  # u - 1/2, without the rounding of 1/beta
     s = (1 + _NODES) / 2
-    f2 = second_derivative(_GAUSSIAN_U + s * (u - _GAUSSIAN_U))
-    return ((u[..., 0] - _GAUSSIAN_U) ** 2 * (f2 * (1 - s) * _WEIGHTS).sum(-1) / 2)[()]
+    f2 = second_derivative(_GAUSSIAN_U + s * away[..., None])
+    return (away**2 * (f2 * (1 - s) * _WEIGHTS).sum(-1) / 2)[()]
+
+
+def _vanishing_at_gaussian(formula: Any, beta: Any) -> Any:
+    """`formula`, which is 0 to second order at beta = 2, with the mpmath precision that this costs."""
+
+    def one(b: mp.mpf) -> mp.mpf:
+        if b == 2:
+            return mp.zero
+        with mp.workprec(mp.prec + 32 + 2 * max(0, -mp.mag(b - 2))):
+            value = formula(b)
+        return +value
+
+    return elementwise(one)(beta)
 
 
 def _kl_second_derivative(t: Any) -> Any:
@@ -397,7 +388,7 @@ def kl_to_gaussian(beta: Number, base: float = 2) -> Number:
     Notes
     -----
     Zero to second order at beta = 2. float64 keeps its relative accuracy there by integrating the second
-    derivative in 1/beta; mpmath doubles the working precision; a ball widens honestly.
+    derivative in 1/beta; mpmath raises the working precision; a ball widens honestly.
 
     Examples
     --------
@@ -406,14 +397,14 @@ def kl_to_gaussian(beta: Number, base: float = 2) -> Number:
     """
     xp, beta = accept(beta=(beta, SHAPE))
     if xp.name == "mpmath":
-        with mp.workprec(2 * mp.prec + 32):
-            nats = (1 + mp.log(2 * mp.pi)) / 2 - entropy(beta, base=math.e)
-        return +from_nats(nats, base)
+        return _vanishing_at_gaussian(
+            lambda b: from_nats((1 + mp.log(2 * mp.pi)) / 2 - entropy(b, base=math.e), base), beta
+        )
     nats = (1 + xp.log(2 * xp.pi())) / 2 - entropy(beta, base=math.e)
     if xp.name == "float":
         near = np.abs(1 / beta - _GAUSSIAN_U) < 0.25
         if np.any(near):
-            nats = np.where(near, _even_at_gaussian(1 / beta, _kl_second_derivative), nats)[()]
+            nats = np.where(near, _even_at_gaussian(beta, _kl_second_derivative), nats)[()]
     return from_nats(nats, base)
 
 
@@ -496,13 +487,11 @@ def fisher_excess(beta: Number, sigma: Number = 1.0) -> Number:
     """
     xp, beta, sigma = accept(beta=(beta, FISHER_SHAPE), sigma=(sigma, POSITIVE))
     if xp.name == "mpmath":
-        with mp.workprec(2 * mp.prec + 32):
-            excess = fisher_information(beta, sigma) - 1 / sigma**2
-        return +excess
+        return _vanishing_at_gaussian(lambda b: fisher_information(b) - 1, beta) / sigma**2
     excess = fisher_information(beta, sigma) - 1 / sigma**2
     if xp.name == "float":
         near = np.abs(1 / beta - _GAUSSIAN_U) < 0.25
         if np.any(near):
-            log_j = _even_at_gaussian(np.where(near, 1 / beta, _GAUSSIAN_U), _log_fisher_second_derivative)
+            log_j = _even_at_gaussian(np.where(near, beta, 2.0), _log_fisher_second_derivative)
             excess = np.where(near, np.expm1(log_j) / sigma**2, excess)[()]
     return excess

@@ -209,8 +209,8 @@ def lower_line(b: Body, r: Reproduction, tol: float) -> tuple[Line, Potential, f
     found = own = supremum(b.fine, sweep.c, r, b.hull, tol)
     best = intercept(sweep.c, own.sup)
     raised = r
-    for _ in range(2):
-        if found.sup - 1 < tol / 4:
+    for _ in range(6):
+        if found.sup - 1 < tol / 8:
             break
         raised = _raised(raised, found)
         c = Sweep(b.fine, raised, REACH).c

@@ -14,12 +14,25 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from scipy import integrate, optimize
-from scipy.special import gammainc, gammaincc
+from scipy.special import gammaincc
 
 from theory import arithmetic, ggd
-from theory.arithmetic import Number
-from theory.domain import OPEN_UNIT, POSITIVE, REAL, SHAPE, accept, check, increasing
+from theory.arithmetic import FLOAT, Number, elementwise, guarded
+from theory.domain import (
+    EXTENDED,
+    NONNEGATIVE,
+    OPEN_UNIT,
+    POSITIVE,
+    REAL,
+    SHAPE,
+    Domain,
+    accept,
+    check,
+    increasing,
+)
 from theory.units import from_nats
+
+ORDER = Domain(0, low_open=False, integer=True)
 
 
 @runtime_checkable
@@ -120,63 +133,78 @@ class GGD:
         k : int
             Order, >= 0.
         lo, hi : number or array
-            Ends, ``lo <= hi``; infinite ends are allowed. They broadcast.
+            Ends; infinite ends are allowed. They broadcast. As for any integral, the sign changes if lo > hi.
 
         Notes
         -----
         An interval in one tail is the difference of two *upper* incomplete gammas, so that it keeps its
-        relative accuracy where the probability is 1e-300.
+        relative accuracy where the probability is 1e-300; for odd k, so does an interval on both sides of 0.
+        A narrow interval costs the digits that the difference cancels.
         """
-        xp = arithmetic.of(self.beta, lo, hi)
-        lo, hi, beta, alpha = (xp.number(v) for v in (lo, hi, self.beta, self.alpha))
-        a = (k + 1) / beta
-        half = alpha**k * xp.gammas([a], [1 / beta]) / 2
+        check("k", k, ORDER)
+        xp, lo, hi, beta = accept(lo=(lo, EXTENDED), hi=(hi, EXTENDED), beta=(self.beta, SHAPE))
         if xp.name == "float":
-            return _float_partial_moment(k, a, half, lo / alpha, hi / alpha, beta)
-        one = _scalar_partial_moment(xp, k, a, half, alpha, beta)
-        return np.frompyfunc(one, 2, 1)(lo, hi)
+            a = (k + 1) / beta
+            half = self.alpha**k * xp.gammas([a], [1 / beta]) / 2
+            return _float_partial_moment(k, a, half, lo / self.alpha, hi / self.alpha, beta)
+        return _exact_partial_moment(k, lo, hi, beta, self.sigma)
 
 
-def _scalar_partial_moment(xp: Any, k: int, a: Any, half: Any, alpha: Any, beta: Any) -> Any:
+@guarded(32)
+def _exact_partial_moment(k: int, lo: Any, hi: Any, beta: Any, sigma: Any) -> Any:
+    xp = arithmetic.of(lo, hi, beta, sigma)
+    # Not the alpha that the source keeps: that one was rounded, in its own arithmetic and precision.
+    beta, alpha = xp.number(beta), ggd.alpha(xp.number(beta), xp.number(sigma))
+    a = (k + 1) / beta
+    half = alpha**k * xp.gammas([a], [1 / beta]) / 2
+
     def power(x: Any) -> Any:
-        infinite = x == xp.infinity
-        return xp.infinity if infinite else (x / alpha) ** beta
+        return xp.infinity if x == xp.infinity else xp.power(x / alpha, beta)
+
+    def primitive(x: Any) -> Any:
+        return xp.sign(x) * xp.gammainc(a, power(abs(x)))
 
     def one(lo: Any, hi: Any) -> Any:
-        if lo >= 0 and hi >= 0:
-            if xp.name == "ball":  # a difference of P and of Q hold the same number: keep the sharper ball
-                p = xp.gammainc(a, power(hi)) - xp.gammainc(a, power(lo))
-                q = xp.gammaincc(a, power(lo)) - xp.gammaincc(a, power(hi))
-                return half * (p if p.rad() <= q.rad() else q)
-            return half * (xp.gammaincc(a, power(lo)) - xp.gammaincc(a, power(hi)))
-        if lo <= 0 and hi <= 0:
-            return (-1) ** k * one(-hi, -lo)
-        if xp.name == "ball" and not (lo < 0 and hi > 0):
-            raise ValueError(f"partial_moment: the ball lo = {lo} or hi = {hi} straddles 0; split it there")
-        return half * (xp.gammainc(a, power(hi)) + (-1) ** k * xp.gammainc(a, power(-lo)))
+        if k % 2:  # t**k p is odd
+            lo, hi = abs(lo), abs(hi)
+        elif lo <= 0 and hi <= 0:
+            lo, hi = -hi, -lo
+        if not (lo >= 0 and hi >= 0):  # both sides of 0, or a ball that contains it
+            return half * (primitive(hi) - primitive(lo))
+        t_lo, t_hi = power(lo), power(hi)
+        upper = xp.name != "mpmath" or min(t_lo, t_hi) > a
+        if xp.name == "ball" or not upper:
+            p = xp.gammainc(a, t_hi) - xp.gammainc(a, t_lo)
+        if upper:
+            q = xp.gammaincc(a, t_lo) - xp.gammaincc(a, t_hi)
+        if xp.name == "ball":  # both hold the same number: keep the sharper ball
+            return half * (p if p.rad() <= q.rad() else q)
+        return half * (q if upper else p)
 
-    return one
+    return elementwise(one)(lo, hi)
 
 
 def _float_partial_moment(k: int, a: float, half: float, lo: Any, hi: Any, beta: float) -> Any:
-    sign = -1.0 if k % 2 else 1.0
+    below = FLOAT.gammainc_of_power
     if np.ndim(lo) == 0 and lo == 0:  # the primitive itself: one incomplete gamma, not two
-        return half * np.where(hi < 0, -sign, 1.0) * gammainc(a, np.abs(hi) ** beta)
-    lo, hi = np.broadcast_arrays(lo, hi)
-    near, far = np.minimum(np.abs(lo), np.abs(hi)), np.maximum(np.abs(lo), np.abs(hi))
-    t_near, t_far = near**beta, far**beta
+        sign = 1.0 if k % 2 else np.sign(hi)
+        return half * sign * below(a, np.abs(hi), beta)
+    low, high = np.abs(lo), np.abs(hi)
+    near, far = np.minimum(low, high), np.maximum(low, high)
+    t_near, t_far = FLOAT.power(near, beta), FLOAT.power(far, beta)
     tail = t_near > a  # past the bulk of t**k p: subtract upper tails
-    one_side = np.where(
+    between = np.where(
         tail,
         gammaincc(a, np.where(tail, t_near, 1.0)) - gammaincc(a, np.where(tail, t_far, 1.0)),
-        gammainc(a, np.where(tail, 1.0, t_far)) - gammainc(a, np.where(tail, 1.0, t_near)),
+        below(a, np.where(tail, 1.0, far), beta) - below(a, np.where(tail, 1.0, near), beta),
     )
-    straddles = (lo < 0) & (hi > 0)
+    if k % 2:  # t**k p is odd: an interval about 0 leaves what is between its ends' magnitudes
+        return (half * np.sign(high - low) * between)[()]
+    straddles = np.sign(lo) * np.sign(hi) < 0
     if straddles.any():
-        right = gammainc(a, np.where(straddles, hi, 0.0) ** beta)
-        left = gammainc(a, np.where(straddles, -lo, 0.0) ** beta)
-        one_side = np.where(straddles, right + sign * left, one_side)
-    return (half * np.where(straddles | (lo >= 0), 1.0, sign) * one_side)[()]
+        both = below(a, np.where(straddles, near, 0.0), beta) + below(a, np.where(straddles, far, 0.0), beta)
+        between = np.where(straddles, both, between)
+    return (half * np.where(hi < lo, -1.0, 1.0) * between)[()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +246,7 @@ class Histogram:
             raise ValueError(f"counts has shape {counts.shape}, values {values.shape}: they must agree")
         check("counts", counts.astype(np.float64), POSITIVE)
         check("values", values, REAL)
+        check("displacement", self.displacement, NONNEGATIVE)
         p = counts / counts.sum()
         powers = np.stack([p, p * values, p * values**2])
         object.__setattr__(self, "values", values)
@@ -253,6 +282,9 @@ class Histogram:
 
     def partial_moment(self, k: int, lo: Number, hi: Number) -> Any:
         """Sum of ``p t**k`` over the atoms in (lo, hi], by two look-ups; k = 0, 1, 2."""
+        if k not in (0, 1, 2):
+            raise ValueError(f"k = {k}: a histogram keeps the moments of order 0, 1 and 2")
+        _, lo, hi = accept(lo=(lo, EXTENDED), hi=(hi, EXTENDED))
         sums = self._cumulative[k]
         i, j = (np.searchsorted(self.values, end, side="right") for end in (lo, hi))
         return (sums[j] - sums[i]).astype(np.float64)[()]
@@ -303,8 +335,10 @@ class ScaleMixture:
     def __post_init__(self) -> None:
         _, scales = accept(scales=(np.asarray(self.scales, dtype=np.float64), POSITIVE))
         weights = np.ones_like(scales) if self.weights is None else np.asarray(self.weights, dtype=np.float64)
-        if scales.ndim != 1 or weights.shape != scales.shape:
-            raise ValueError(f"scales and weights must be 1-D and alike, not {scales.shape}, {weights.shape}")
+        if scales.ndim != 1 or not len(scales) or weights.shape != scales.shape:
+            raise ValueError(
+                f"scales and weights must be 1-D, alike and not empty: they are {scales.shape}, {weights.shape}"
+            )
         check("weights", weights, POSITIVE)
         object.__setattr__(self, "scales", scales)
         object.__setattr__(self, "weights", weights / weights.sum())
@@ -316,6 +350,10 @@ class ScaleMixture:
     @property
     def continuous(self) -> bool:
         return bool(self.source.continuous)
+
+    def _needs_density(self, what: str) -> None:
+        if not self.continuous:
+            raise TypeError(f"{what} of a scale mixture needs a continuous source, not {type(self.source).__name__}")
 
     def _over_scales(self, f: Any, *ends: Any) -> Any:
         ends = tuple(np.asarray(end)[..., None] / self.scales for end in ends)
@@ -332,33 +370,39 @@ class ScaleMixture:
         return parts @ (self.weights * self.scales**k)
 
     def quantile(self, p: Number) -> Any:
+        self._needs_density("quantile")
         _, p = accept(p=(p, OPEN_UNIT))
 
         def one(q: float) -> float:
             ends = [float(self.source.quantile(q)) * s for s in (self.scales.min(), self.scales.max())]
             low, high = min(ends), max(ends)
-            if low == high:
+            if low == high or self.cdf(low) >= q:  # up to rounding, that end is the root
                 return low
+            if self.cdf(high) <= q:
+                return high
             return optimize.brentq(lambda x: float(self.cdf(x)) - q, low, high, xtol=1e-300, rtol=1e-14)
 
         return np.vectorize(one, otypes=[float])(p)[()]
 
     def entropy(self, base: float = 2) -> float:
         """Differential entropy of the mixture, by adaptive quadrature (float64, error below 1e-9 nat)."""
+        self._needs_density("entropy")
 
         def integrand(x: float) -> float:
             p = float(self.pdf(x))
             return -p * math.log(p) if p > 0 else 0.0
 
-        # Panels at the octaves of the scale: the density changes its slope there.
-        unit = math.sqrt(self.source.variance)
-        octaves = np.geomspace(1e-3 * self.scales.min(), 64 * self.scales.max(), 24)
+        # Panels at the octaves of the scale: the density changes its slope there. 1e-24: beyond it, nothing.
+        first = 1e-3 * math.sqrt(self.source.variance) * self.scales.min()
+        last = -float(self.source.quantile(1e-24)) * self.scales.max()
+        octaves = np.geomspace(first, last, math.ceil(math.log2(last / first)))
         parts = [
             integrate.quad(integrand, a, b, epsabs=1e-12, epsrel=1e-10, limit=200)[0]
-            for a, b in pairwise(unit * np.concatenate([[0.0], octaves]))
+            for a, b in pairwise([0.0, *octaves])
         ]
         return float(from_nats(2 * math.fsum(parts), base))
 
     def conditional_entropy(self, base: float = 2) -> float:
         """h(X|S) = h(Z) + E log S, in bits: the entropy when the decoder knows the row's scale."""
+        self._needs_density("conditional_entropy")
         return float(self.source.entropy(base) + from_nats(self.weights @ np.log(self.scales), base))

@@ -180,6 +180,16 @@ def verified(beta: float) -> list[tuple[str, tuple[float, ...], str]]:
         return table
 
 
+def read() -> dict[str, list[tuple[tuple[float, ...], str]]]:
+    """The table: quantity -> [(arguments, 50 digits)]."""
+    table: dict[str, list[tuple[tuple[float, ...], str]]] = {}
+    with TABLE.open(newline="") as file:
+        for row in csv.DictReader(file):
+            arguments = tuple(map(float, row["arguments"].split()))
+            table.setdefault(row["quantity"], []).append((arguments, row["value"]))
+    return table
+
+
 def main() -> None:
     with TABLE.open("w", newline="") as file, multiprocessing.Pool() as pool:
         writer = csv.writer(file, lineterminator="\n")
