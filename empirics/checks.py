@@ -102,7 +102,7 @@ class Observed(Setting):
     def abs_moment(self, q: float) -> float:
         found = self.measurement.statistics
         second = 1 + found.mean**2 / found.variance
-        return {2: second, 4: found.kurtosis * second**2}[q]
+        return {2: second, 4: found.kurtosis * second**2}[int(q)]
 
 
 _ERROR_OF = {

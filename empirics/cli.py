@@ -1,1 +1,154 @@
-def main(): ...
+"""The command line: ``quantgap ledger`` and ``quantgap check``, also as ``python -m empirics``."""
+
+from __future__ import annotations
+
+import json
+import webbrowser
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:  # torch takes seconds to import: --help does without
+    from empirics.engine import Results
+
+DEFAULT_QUANTIZERS = ("nf4", "fp4", "int4")
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="How far is a quantized model from Shannon's limit, and where do the bits go?",
+)  # fmt: skip
+_error = Console(stderr=True)
+
+Model = Annotated[str, typer.Argument(help="pocket-llama, a local checkpoint folder, or a Hub id.")]
+Quantizers = Annotated[
+    list[str] | None,
+    typer.Option("--quantizer", "-q", help="nf4, fp4 or intB; may be repeated. [default: nf4, fp4, int4; --json: nf4]"),
+]
+BlockSize = Annotated[int, typer.Option(help="Weights that share a scale.")]
+Out = Annotated[Path, typer.Option(help="Folder for the page, the figures and the measurements (made if missing).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+Revision = Annotated[str | None, typer.Option(help="Hub revision: a commit, branch or tag.")]
+
+
+@app.callback()
+def _commands() -> None:
+    """Keep the commands' names, also while there are few."""
+
+
+@app.command()
+def ledger(
+    model: Model = "pocket-llama",
+    quantizer: Quantizers = None,
+    block_size: BlockSize = 64,
+    out: Out = Path("ledger"),
+    as_json: AsJson = False,
+    revision: Revision = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser when done.")] = False,
+) -> None:
+    """Measure every weight matrix of MODEL and say where each fraction of a bit goes.
+
+    Prints a table, and writes OUT/ledger.html with figures. A run that was interrupted goes on where it stopped.
+
+    Example: quantgap ledger pocket-llama --quantizer nf4 --block-size 64 --out ledger
+    """
+    with _clear_errors():
+        from empirics import report
+
+        names = quantizer or (["nf4"] if as_json else list(DEFAULT_QUANTIZERS))
+        if as_json and len(names) > 1:
+            raise ValueError(f"--json prints one ledger: give one --quantizer, not {', '.join(names)}")
+        results = _measure(model, names, block_size, out, revision)
+        written = report.write(results, out)
+        if as_json:
+            print(json.dumps(report.json(results, names[0]), indent=2))
+        else:
+            console = Console()
+            for name in results.quantizers:
+                console.print(report.table(results, name))
+            console.print(report.summary(results))
+            for what, path in written.items():
+                console.print(f"{what}: {path}", highlight=False, soft_wrap=True)
+        for name, reason in results.failures:
+            _error.print(f"[bold red]not measured[/] {reason if name in reason else f'{name}: {reason}'}")
+        if open_page:
+            webbrowser.open(written["page"].resolve().as_uri())
+        if results.failures:
+            raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    model: Model = "pocket-llama",
+    quantizer: Quantizers = None,
+    block_size: BlockSize = 64,
+    out: Out = Path("ledger"),
+    as_json: AsJson = False,
+    revision: Revision = None,
+) -> None:
+    """Hold every proved inequality against every weight matrix of MODEL.
+
+    A violated claim that assumes a model of the weights refutes the model for that matrix, not the inequality.
+
+    Example: quantgap check pocket-llama --quantizer nf4 --json
+    """
+    with _clear_errors():
+        from dataclasses import asdict
+
+        results = _measure(model, quantizer or list(DEFAULT_QUANTIZERS), block_size, out, revision)
+        verdicts = results.verdicts()
+        if as_json:
+            print(json.dumps([asdict(v) for v in verdicts], indent=2))
+            return
+        table = Table("claim", "holds", "violated", "inapplicable", "violated on", title=f"Claims on {results.model}")
+        for claim in dict.fromkeys(v.claim for v in verdicts):
+            of = {kind: [v for v in verdicts if v.claim == claim and v.verdict == kind]
+                  for kind in ("holds", "violated", "inapplicable")}  # fmt: skip
+            where = ", ".join(f"{v.tensor} ({v.quantizer})" for v in of["violated"])
+            table.add_row(claim, *(str(len(found)) for found in of.values()), where)
+        Console().print(table)
+
+
+def _measure(model: str, names: Sequence[str], block_size: int, out: Path, revision: str | None) -> Results:
+    from empirics import engine, models, quantizers, store
+
+    chosen = [quantizers.get(name) for name in dict.fromkeys(names)]
+    checkpoint = models.open_checkpoint(model, revision)
+    out.mkdir(parents=True, exist_ok=True)
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%")
+    with (
+        store.Store(out / "measurements.sqlite") as kept,
+        Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_error, transient=True) as bar,
+    ):
+        task = bar.add_task(checkpoint.name, total=None)
+        results = engine.run(
+            checkpoint, chosen, block_size, kept,
+            lambda name, done, total: bar.update(task, description=name, completed=done, total=total),
+        )  # fmt: skip
+    if not results.measurements:
+        reasons = "; ".join(reason for _, reason in results.failures) or "it has no weight matrix"
+        raise ValueError(f"nothing in {model} could be measured: {reasons}")
+    return results
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What the user can mend is one line on standard error, not a traceback."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        _error.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        _error.print("interrupted; the same command goes on where it stopped")
+        raise typer.Exit(130) from None
+
+
+def main() -> None:
+    """Entry point of ``quantgap``."""
+    app(prog_name="quantgap")

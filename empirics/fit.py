@@ -127,8 +127,8 @@ def marginal(histogram: Histogram, name: str = "tensor") -> Fit:
     regression = p @ (t + beta * t * log_t) / beta
     efficient = constant - t * log_t + regression * (beta * t - 1)
     variance = p @ efficient**2 + (1 - p.sum()) * (constant - regression) ** 2  # the last: weights that are 0
-    error = math.sqrt(variance / n) / abs(point.curvature) if status == "converged" else math.nan
-    sigma = point.alpha * peak / float(ggd.alpha(beta))
+    error = float(math.sqrt(variance / n) / abs(point.curvature)) if status == "converged" else math.nan
+    sigma = float(point.alpha * peak / ggd.alpha(beta))
     return Fit(beta, error, sigma, float(point.likelihood), n, 1, status, iterations)
 
 
@@ -208,7 +208,7 @@ def within_rows(tensor: torch.Tensor, beta0: float | None = None, name: str = "t
     beta, point, status, iterations = _newton(evaluate, beta0)
     error = math.nan
     if status == "converged":
-        error = math.sqrt(count / (count - 1) * np.sum(point.score**2)) / abs(np.sum(point.curvature))
+        error = math.sqrt(count / (count - 1) * np.sum(point.score**2)) / abs(float(np.sum(point.curvature)))
     return Fit(
         beta,
         error,

@@ -12,7 +12,7 @@ import torch
 
 from theory.sources import Histogram
 
-CHUNK = 2**20
+CHUNK = 2**19
 """Weights converted at a time: temporaries of a few MB, whatever the tensor's size."""
 
 _SORTED_AT_MOST = 2**21

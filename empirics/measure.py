@@ -228,7 +228,7 @@ class Matrix:
 
 def _statistics(tensor: torch.Tensor, info: TensorInfo, atoms: Histogram) -> Statistics:
     marginal = fit.marginal(atoms, info.name)
-    rows = fit.within_rows(tensor, marginal.beta, info.name)
+    rows = fit.within_rows(tensor, name=info.name)
     notes = [
         f"{which} fit: {found.status}"
         for which, found in (("marginal", marginal), ("within-row", rows))

@@ -18,7 +18,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 POCKET = Path(__file__).parent / "pocket"
-EMBEDDED = {"pocket-llama": POCKET / "llama", "pocket-bloom": POCKET / "bloom"}
+EMBEDDED = {"pocket-llama": POCKET / "llama"}
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
@@ -179,7 +179,7 @@ def _revision(files: list[Path]) -> str:
     listing = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
-            if in_full or path.name == CONFIG:
+            if in_full:
                 digest = hashlib.file_digest(file, "sha256")
             else:
                 size = int.from_bytes(file.read(8), "little")

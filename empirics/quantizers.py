@@ -8,6 +8,7 @@ on [-1, 1], and multiplied back.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -202,6 +203,8 @@ def _add_to_rows(totals: torch.Tensor, values: torch.Tensor, start: int, width: 
 
 
 def _bitsandbytes_4bit(blocks: torch.Tensor, kind: str) -> torch.Tensor:
+    # Its import warns of a kernel for matrix products, which nothing here uses.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     from bitsandbytes import functional  # seconds to import; the integer quantizers do without
 
     size = blocks.shape[1]

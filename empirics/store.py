@@ -30,6 +30,9 @@ PATIENCE = 30.0  # seconds to wait for another writer
 
 PACKAGES = ("quantgap", "torch", "transformers", "bitsandbytes", "numpy", "scipy")
 
+# One statement, so that another process cannot make the tables in between.
+STATE = """SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)
+    FROM pragma_application_id, pragma_user_version"""
 CREATE = """CREATE TABLE IF NOT EXISTS measurements
     (id TEXT PRIMARY KEY, key TEXT NOT NULL, record TEXT NOT NULL, provenance TEXT NOT NULL)"""
 PUT = """INSERT INTO measurements VALUES (?, ?, ?, ?)
@@ -89,10 +92,7 @@ class Store:
 
     def _prepare(self) -> None:
         ask = self._connection.execute
-        (application,), (schema,) = (
-            ask("PRAGMA application_id").fetchone(),
-            ask("PRAGMA user_version").fetchone(),
-        )
+        application, schema, tables = ask(STATE).fetchone()
         if (application, schema) == (APPLICATION, SCHEMA):
             return
         if application == APPLICATION:
@@ -100,7 +100,7 @@ class Store:
                 f"{self.path} has schema {schema}, and this version of quantgap reads {SCHEMA}: use the "
                 "version that wrote it, or give another path"
             )
-        if application or schema or ask("SELECT * FROM sqlite_master").fetchone():
+        if application or schema or tables:
             raise ValueError(f"{self.path} is a SQLite file of another program; give another path")
         with self._connection:  # all or nothing; a second process that starts now waits here, and repeats it
             ask("BEGIN IMMEDIATE")

@@ -31,8 +31,8 @@ MP_ULPS = 0.51
 MP_ULPS_TWO_ROUNDINGS = 1.6
 
 # Radius of a ball in units of 2**-prec of its value. An exact input costs a handful of roundings, each times the
-# condition number of a Gamma function at 5/beta <= 17 (measured 310 at beta = 0.3, k = 7).
-BALL_WIDTH = 1e3
+# condition number of the functions along the way (measured 310 for the moments, 8500 for P(1/beta, t), beta = 0.3).
+BALL_WIDTH = 1e4
 # arb's upper incomplete gamma function is 1 minus the lower one until both are asymptotic: absolutely sharp, and
 # relatively wide by 1/tail. A quantile inherits that (measured 1.3e6 units at p = 1e-10, prec 53; 4.6e11, prec 120).
 BALL_TAIL = 2.0**32
@@ -48,3 +48,13 @@ MIXTURE_QUANTILE = 1e-12
 
 # scipy.stats.gennorm takes no trouble with its scale: sqrt(Gamma/Gamma) by us, the rest its own.
 SCIPY = 2e-12
+
+# bitsandbytes compares with thresholds written to six or seven digits in its source: an element that close to one may
+# go to either side. Measured 4e-8 for NF4 and FP4.
+BNB_THRESHOLD = 1e-6
+
+# Ratio of two Gaussian quantiles by scipy's two routes to them, near probability 1/2: measured 3e-16.
+NORMAL_QUANTILE = 4e-15
+
+# The optimizer stops at rounding, 1e-14; the quadrature over the scale is good to 1e-13; the table has 15 digits.
+REDERIVED = 1e-12

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, solveh_banded
 
 _RADIUS = 7.5  # kernel widths, where the kernel is 6e-13: far enough for a Newton step
-_SPAN, _CHUNK = 3.0, 64  # kernel widths, and at least so many points, that share one window
+_SPAN, _CHUNK = 3.0, 64  # kernel widths, and points, that share at most one window
 _BLOCK = 1 << 21  # kernel values held at a time by `potential`
 
 
@@ -60,12 +60,11 @@ class Reproduction:
 
 
 def _chunks(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Group increasing points in rows, each within `_SPAN`: indices (rows, m) and their mask."""
-    size = max(_CHUNK, int(2 * len(x) / (1 + (x[-1] - x[0]) / _SPAN)))  # twice the mean, lest one crowd pad all
+    """Group increasing points in rows of `_CHUNK` within `_SPAN`: indices (rows, m) and their mask."""
     reach = np.searchsorted(x, x + _SPAN, side="right").tolist()
     starts = [0]
     while starts[-1] < len(x):
-        starts.append(min(reach[starts[-1]], starts[-1] + size))
+        starts.append(min(reach[starts[-1]], starts[-1] + _CHUNK))
     first, count = np.array(starts[:-1])[:, None], np.diff(starts)[:, None]
     offset = np.arange(count.max())
     return np.minimum(first + offset, first + count - 1), offset < count

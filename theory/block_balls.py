@@ -63,9 +63,11 @@ def _over_maximum(power: int, g: Callable[[Any, Any], Any], bound: int, n: int, 
     error = 2 * kappa ** (n + power) / ((2 * arb.pi() * a / h).exp() - 1)
     # Outside the two ends S**p has about 2**-bits of its mean.
     tail = 2.0 ** -min(bits, 900)
-    ends = gammaincinv(1 / beta, tail ** (1 / (n + power))), gammainccinv((power + 1) / beta, tail / n)
-    first, last = math.floor(math.log(ends[0]) / beta / h), math.ceil(math.log(ends[1]) / beta / h)
-    z = np.array([(arb(j) * h).exp() for j in range(first, last + 1)], dtype=object)
+    low = tail ** (1 / (n + power))
+    w = gammaincinv(1 / beta, low)
+    first = math.log(w) / beta if w > 1e-200 else math.log(low) + math.lgamma(1 + 1 / beta)
+    last = math.log(gammainccinv((power + 1) / beta, tail / n)) / beta
+    z = np.array([(arb(j) * h).exp() for j in range(math.floor(first / h), math.ceil(last / h) + 1)], dtype=object)
     s = source.alpha * z
     f, cdf = 2 * source.pdf(s), ggd.abs_cdf(s, source.beta, source.sigma)
     # bound n F**(n-1) f s**(p+1) is log-concave in u, for this slope falls: past a node where it rises (falls), the
@@ -79,17 +81,19 @@ def _over_maximum(power: int, g: Callable[[Any, Any], Any], bound: int, n: int, 
     return (middle + arb(0).union(below) + arb(0).union(above)) / (1 + arb(0, error.upper()))
 
 
-def absmax_mean(n: int, source: GGD) -> Number:
-    """E S, enclosed: the integral of ``s n F**(n-1) f``."""
+def absmax_mean(n: int, source: Any) -> Number:
+    """E S for a `GGD`, enclosed: the integral of ``s n F**(n-1) f``."""
     return _certified(lambda law: _over_maximum(1, lambda s, cdf: n * cdf ** (n - 1) * s, 1, n, law), source)
 
 
-def mse(codebook: Codebook, n: int, source: GGD) -> Number:
-    """Mean squared error under absmax scaling, enclosed; see `theory.block_scaling.mse`."""
+def mse(codebook: Codebook, n: int, source: Any) -> Number:
+    """Mean squared error under absmax scaling for a `GGD`, enclosed; see `theory.block_scaling.mse`."""
 
     def compute(law: GGD) -> arb:
         levels = np.array([arithmetic.BALL.number(v) for v in codebook.levels], dtype=object)
         at_end = end_error(levels, codebook.scaling)
+        if n == 1:
+            return law.variance * at_end
 
         def error(s: Any, cdf: Any) -> Any:
             return (n - 1) * cdf ** (n - 2) * truncated_error(levels, s, law) + cdf ** (n - 1) * s**2 * at_end

@@ -164,7 +164,8 @@ _ORDER = Domain(1, 8, low_open=False, high_open=False)
 
 def _within(domain: Domain, box: Domain) -> Domain:
     """The part of a claim's domain in which it is tested: no wider than `box`."""
-    return Domain(max(domain.low, box.low), box.high, domain.low_open and domain.low >= box.low, high_open=False)
+    low_open = domain.low_open and domain.low >= box.low
+    return Domain(max(domain.low, box.low), box.high, low_open, high_open=False, integer=domain.integer)
 
 
 _ANY_SHAPE = _within(SHAPE, _BETA)
@@ -193,7 +194,7 @@ _ALL = (
     Claim(
         "ggd.kurtosis-decreasing", "kurtosis(beta2) <= kurtosis(beta1) for beta1 <= beta2",
         lambda s: ggd.kurtosis(s.larger_beta), lambda s: ggd.kurtosis(s.beta),
-        {"beta": _ANY_SHAPE, "larger_beta": _ANY_SHAPE}, "iid", "paper", "[BoxTiao1973, 3.2.1]",
+        {"beta": _ANY_SHAPE, "larger_beta": _ANY_SHAPE}, "iid", "paper", "[BoxTiao1973]",
     ),
     Claim(
         "ggd.kurtosis-above-uniform", "9/5 <= kurtosis",
@@ -203,7 +204,7 @@ _ALL = (
     Claim(
         "ggd.kl-log-concave", "KL(p || N) <= 1/2 log2(pi e / 6) for beta >= 1",
         lambda s: ggd.kl_to_gaussian(s.beta), lambda s: shannon.gap_log_concave(s.source),
-        {"beta": _LOG_CONCAVE}, "iid", "paper", "[Madiman2018, thm 1]",
+        {"beta": _LOG_CONCAVE}, "iid", "paper", "[Madiman2018]",
     ),
     Claim(
         "shannon.slb-below-gaussian", "R_SLB(D) <= 1/2 log2(sigma^2/D)",
@@ -317,3 +318,17 @@ def get(id: str) -> Claim:
     near = difflib.get_close_matches(id, CLAIMS, n=3)
     raise ValueError(f"no claim is called {id!r}: " + (f"did you mean {' or '.join(near)}?" if near else
                                                         f"there are {', '.join(CLAIMS)}"))  # fmt: skip
+
+
+def markdown() -> str:
+    """The registry as a Markdown table: what the README shows (``python -m theory.claims``)."""
+    rows = ["| claim | inequality | assumes | known by | source |", "|---|---|---|---|---|"]
+    for claim in CLAIMS.values():
+        source = claim.reference.strip("[]")
+        statement = claim.statement.replace("|", chr(92) + "|")
+        rows.append(f"| `{claim.id}` | {statement} | {claim.model} | {claim.status} | {source} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(markdown())

@@ -7,7 +7,7 @@ density, a histogram, and a source seen through absmax scaling (`theory.block_sc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.linalg import solveh_banded
@@ -15,7 +15,14 @@ from scipy.linalg import solveh_banded
 from theory import arithmetic
 from theory.arithmetic import Number, total
 from theory.domain import increasing
-from theory.sources import Source
+
+
+class Moments(Protocol):
+    """What a quantizer asks of a `theory.sources.Source`, and `theory.block_source.BlockSource` has too."""
+
+    @property
+    def variance(self) -> Number: ...
+    def partial_moment(self, k: int, lo: Number, hi: Number) -> Number: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +60,15 @@ def midpoints(levels: Any) -> Any:
     return (levels[1:] + levels[:-1]) / 2
 
 
-def cell_moments(source: Source, thresholds: Any) -> tuple[Any, Any, Any]:
-    """Partial moments of orders 0, 1, 2 over the cells that `thresholds` cut the line into."""
+def cell_moments(source: Moments, thresholds: Any, orders: int = 3) -> tuple[Any, ...]:
+    """Partial moments of orders 0, 1 and, for `orders` = 3, 2 over the cells that `thresholds` cut the line into."""
     xp = arithmetic.of(thresholds, source.variance)
     ends = [xp.number(np.asarray([sign * np.inf])) for sign in (-1, 1)]
     lo, hi = np.concatenate([ends[0], thresholds]), np.concatenate([thresholds, ends[1]])
-    return tuple(source.partial_moment(k, lo, hi) for k in range(3))  # type: ignore[return-value]
+    return tuple(source.partial_moment(k, lo, hi) for k in range(orders))
 
 
-def mse(levels: Any, source: Source) -> Number:
+def mse(levels: Any, source: Moments) -> Number:
     r"""Mean squared error of the nearest-level quantizer, in the units of the source squared.
 
     .. math:: D = \sum_i \int_{t_{i-1}}^{t_i} (x - l_i)^2\,dP = \sum_i M_2^{(i)} - 2 l_i M_1^{(i)} + l_i^2 M_0^{(i)}
@@ -90,6 +97,7 @@ def mse(levels: Any, source: Source) -> Number:
 
     Examples
     --------
+    >>> from theory.sources import GGD
     >>> round(float(mse([-1.0, 1.0], GGD(2.0))), 6)
     0.404231
     """
@@ -99,7 +107,7 @@ def mse(levels: Any, source: Source) -> Number:
     return total(m2 - 2 * levels * m1 + levels**2 * m0)
 
 
-def mae(levels: Any, source: Source) -> Number:
+def mae(levels: Any, source: Moments) -> Number:
     r"""Mean absolute error of the nearest-level quantizer, in the units of the source.
 
     Each cell is cut at its level: :math:`E|X-l| = l(M_0^- - M_0^+) + M_1^+ - M_1^-`. Parameters as `mse`.
@@ -112,7 +120,7 @@ def mae(levels: Any, source: Source) -> Number:
     increasing("levels", levels)
     cuts = np.empty(2 * len(levels) - 1, dtype=levels.dtype)
     cuts[::2], cuts[1::2] = levels, midpoints(levels)
-    m0, m1, _ = cell_moments(source, cuts)
+    m0, m1 = cell_moments(source, cuts, orders=2)
     below, above = slice(0, None, 2), slice(1, None, 2)
     return total(levels * (m0[below] - m0[above]) + m1[above] - m1[below])
 
@@ -152,10 +160,12 @@ def stationary(
     unit = 2.0**-52 if xp.name == "float" else arithmetic.epsilon()
     state = _State(levels, source, free)
     best, since_best, mu, status = state, 0, 1.0, f"tolerance not reached in {max_iterations} iterations"
+    rounding = 8 * unit * source.variance  # of the mse, a sum of terms that cancel
     iteration = 0
     while iteration < max_iterations:
         iteration += 1
-        best, since_best = (state, 0) if state.residual < best.residual else (best, since_best + 1)
+        since_best = 0 if state.residual < best.residual / 2 else since_best + 1
+        best = min(best, state, key=lambda s: s.residual)
         # What no step lowers any more, below 1e-9 sigma, is rounding in cells of little mass.
         if best.residual <= 8 * unit * sigma or (since_best >= 3 and best.residual < 2.0**22 * unit * sigma):
             status = "converged"
@@ -165,7 +175,7 @@ def stationary(
             trial = None if step is None else state.levels + step
             if trial is not None and all(trial[1:] > trial[:-1]):
                 moved = _State(trial, source, free)
-                if moved.mse <= state.mse * (1 + 64 * unit):
+                if moved.mse <= state.mse + rounding:
                     break
             mu = max(8 * mu, 1e-3)
             if mu > 1e9:

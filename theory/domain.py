@@ -123,8 +123,7 @@ def increasing(name: str, values: Any) -> None:
     values = np.asarray(values)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"{name} must be a non-empty 1-D sequence, not of shape {values.shape}")
-    for i in range(1, len(values)):
-        if not values[i] > values[i - 1]:
-            raise ValueError(
-                f"{name} must be strictly increasing: {name}[{i}] = {values[i]} follows {values[i - 1]}"
-            )
+    late = ~(values[1:] > values[:-1]).astype(bool)
+    if late.any():
+        i = int(np.argmax(late)) + 1
+        raise ValueError(f"{name} must be strictly increasing: {name}[{i}] = {values[i]} follows {values[i - 1]}")

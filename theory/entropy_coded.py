@@ -6,16 +6,19 @@ Shannon lower bound [GishPierce1968].
 
 from __future__ import annotations
 
+import functools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy import optimize
+from scipy.linalg import solve_banded
 
 from theory.codebook_design import Quantizer, cell_moments
 from theory.domain import POSITIVE, accept
 from theory.sources import Source
-from theory.units import from_nats
+from theory.units import from_nats, to_nats
 
 _NEGLIGIBLE = 1e-20  # probability of the tail that the two outermost cells share
 
@@ -53,7 +56,7 @@ def ecsq(source: Source, *, step: float | None = None, rate: float | None = None
     >>> from theory.sources import GGD
     >>> q = ecsq(GGD(2.0), rate=4)
     >>> round(float(q.rate), 9), round(math.log2(float(q.mse) * 4**4) / 2, 4)
-    (4.0, 0.2541)
+    (4.0, 0.2546)
     """
     if (step is None) == (rate is None):
         raise ValueError("give ecsq either step= or rate=, not both or neither")
@@ -89,20 +92,57 @@ def _reach(source: Any) -> float:
 
 def _uniform_threshold(source: Source, step: float, reach: float) -> Quantizer:
     cells = max(math.ceil(reach / step - 0.5), 0)
-    return _from_thresholds(source, (np.arange(-cells, cells) + 0.5) * step)
+    return _Cells(source, (np.arange(-cells, cells) + 0.5) * step).quantizer()
 
 
-def _from_thresholds(source: Source, thresholds: Any, iterations: int = 1, residual: float = 0.0,
-                     status: str = "converged") -> Quantizer:  # fmt: skip
-    m0, m1, m2 = cell_moments(source, thresholds)
-    occupied = m0 > 0
-    m0, m1, m2 = m0[occupied], m1[occupied], m2[occupied]
-    # Between two occupied cells the threshold above the lower one is kept: the cells between hold nothing.
-    upper = np.append(thresholds, np.inf)[occupied][:-1]
-    levels = m1 / m0
-    rate = from_nats(-float(np.sum(m0 * np.log(m0))))
-    # Within a cell E(x - l)^2 = M2 - l M1: the levels are centroids.
-    return Quantizer(levels, upper, float(np.sum(m2 - levels * m1)), rate, status, iterations, residual)
+class _Cells:
+    """The occupied cells between thresholds, their centroids as levels; nats."""
+
+    def __init__(self, source: Any, thresholds: Any, lagrangian: float = 0.0) -> None:
+        m0, m1, m2 = cell_moments(source, thresholds)
+        occupied = m0 > 1e-30
+        self.source, self.lagrangian = source, lagrangian
+        self.p, self.levels = m0[occupied], m1[occupied] / m0[occupied]
+        # Between two occupied cells the threshold above the lower one is kept: the cells between hold nothing.
+        self.thresholds = np.append(thresholds, np.inf)[occupied][:-1]
+        # Within a cell E(x - l)^2 = M2 - l M1: the levels are centroids.
+        self.mse = float(np.sum(m2[occupied] - self.levels * m1[occupied]))
+        self.rate = -float(np.sum(self.p * np.log(self.p)))
+        self.gaps = np.diff(self.levels)
+        # A point is equally costly to code as either of two neighbouring levels at their middle plus this.
+        self.shift = lagrangian / 2 * -np.diff(np.log(self.p)) / self.gaps
+        self.miss = (self.levels[1:] + self.levels[:-1]) / 2 + self.shift - self.thresholds
+        # Weighted: a threshold in a tail of 1e-20 may be far from its place and nothing depends on it.
+        self.residual = math.sqrt(np.sum((self.p[1:] + self.p[:-1]) / 2 * self.miss**2))
+        self.cost = self.mse + lagrangian * self.rate
+
+    def quantizer(self, *report: Any) -> Quantizer:
+        return Quantizer(self.levels, self.thresholds, self.mse, from_nats(self.rate), *report)
+
+    def newton(self) -> Any:
+        """Thresholds that meet the optimality conditions to first order."""
+        t, f, ratio = self.thresholds, self.source.pdf(self.thresholds), self.shift / self.gaps
+        unit = self.lagrangian / 2 / self.gaps
+        # Derivatives of (level, ln p) by a threshold over f there: of the cell below it, and of the cell above it.
+        grow = (t - self.levels[:-1]) / self.p[:-1], 1 / self.p[:-1]
+        shrink = (self.levels[1:] - t) / self.p[1:], -1 / self.p[1:]
+        own = (0.5 + ratio) * grow[0] + unit * grow[1] + (0.5 - ratio) * shrink[0] - unit * shrink[1]
+        above = (0.5 - ratio[:-1]) * grow[0][1:] - unit[:-1] * grow[1][1:]
+        below = (0.5 + ratio[1:]) * shrink[0][:-1] + unit[1:] * shrink[1][:-1]
+        bands = [np.append(0, f[1:] * above), f * own - 1, np.append(f[:-1] * below, 0)]
+        return t - solve_banded((1, 1), np.stack(bands), self.miss, check_finite=False)
+
+    def lower(self) -> _Cells:
+        """One step of Newton's method if it comes nearer and costs no more, of Chou, Lookabaugh and Gray's if not."""
+        if self.source.continuous and len(self.thresholds):
+            moved = self.newton()
+            if np.all(np.diff(moved) > 0) and np.all(np.isfinite(moved)):
+                trial = _Cells(self.source, moved, self.lagrangian)
+                if trial.residual < self.residual and trial.cost <= self.cost * (1 + 1e-13):
+                    return trial
+        # A threshold that overtakes its neighbour means that the cell between costs more bits than it saves.
+        moved = np.unique(np.maximum.accumulate(self.thresholds + self.miss))
+        return _Cells(self.source, moved, self.lagrangian)
 
 
 def optimal_ecsq(source: Source, rate: float) -> Quantizer:
@@ -121,7 +161,7 @@ def optimal_ecsq(source: Source, rate: float) -> Quantizer:
     Returns
     -------
     Quantizer
-        Its status says whether the two conditions were met to 1e-10 sigma at the rate asked for.
+        Its status says whether the two conditions were met, to 1e-10 sigma root mean square, at the rate asked for.
 
     Raises
     ------
@@ -130,10 +170,11 @@ def optimal_ecsq(source: Source, rate: float) -> Quantizer:
 
     Notes
     -----
-    Chou, Lookabaugh and Gray's iteration from the uniform-threshold quantizer, inside a secant search of lambda.
-    A local optimum; points below the lower convex hull of (rate, distortion) are not reached by any lambda.
+    From uniform thresholds with and without one at 0, Newton's method on the two conditions, with the step of Chou,
+    Lookabaugh and Gray where that does not descend, inside a search of lambda; the better of the two. A local
+    optimum; points below the lower convex hull of (rate, distortion) are not reached by any lambda.
 
-    References: [ChouLookabaughGray1989]; [FarvardinModestino1984, table I].
+    References: [ChouLookabaughGray1989]; [FarvardinModestino1984].
 
     Examples
     --------
@@ -143,39 +184,44 @@ def optimal_ecsq(source: Source, rate: float) -> Quantizer:
     (True, 1.0)
     """
     start = ecsq(source, rate=rate)
-    sigma = math.sqrt(float(source.variance))
+    step, cells = float(np.diff(start.thresholds).mean()), len(start.thresholds) // 2
+    odd, even = start.thresholds, step * np.arange(-cells, cells + 1)
+    first, lagrangian = _search(source, rate, start, odd)
+    if first.status == "converged":
+        other = _descend(source, even, lagrangian)
+        # Nothing below the line D + lambda R that supports the one curve can be on the other.
+        if other.mse - first.mse > lagrangian * to_nats(first.rate - other.rate):
+            return first
+    second, _ = _search(source, rate, start, even)
+    reached = [q for q in (first, second) if q.status == "converged"]
+    return min(reached, key=lambda q: q.mse) if reached else min(first, second, key=lambda q: abs(q.rate - rate))
 
-    def descend(log_lagrangian: float) -> Quantizer:
-        return _chou_lookabaugh_gray(source, start.thresholds, math.exp(log_lagrangian), sigma)
 
-    middle = math.log(2 * float(start.mse))  # dD/dR = -2 D per nat at high rate
-    low, high = middle - 2, middle + 2
-    while float(descend(low).rate) < rate and low > middle - 40:
+def _descend(source: Source, thresholds: Any, lagrangian: float) -> Quantizer:
+    cells, iteration, sigma = _Cells(source, thresholds, lagrangian), 0, math.sqrt(float(source.variance))
+    while cells.residual >= 1e-10 * sigma and iteration < 300:
+        cells, iteration = cells.lower(), iteration + 1
+    status = "converged" if cells.residual < 1e-10 * sigma else "tolerance not reached in 300 iterations"
+    return cells.quantizer(status, iteration, cells.residual / sigma)
+
+
+def _search(source: Source, rate: float, like: Quantizer, thresholds: Any) -> tuple[Quantizer, float]:
+    """Descend from `thresholds` with the lambda that gives the rate, about that of the quantizer `like`."""
+
+    @functools.cache
+    def excess(log_lagrangian: float) -> float:
+        difference = float(_descend(source, thresholds, math.exp(log_lagrangian)).rate) - rate
+        return difference if abs(difference) > 1e-12 else 0.0
+
+    middle = math.log(2 * float(like.mse))  # dD/dR = -2 D per nat at high rate
+    low, high = middle - 0.5, middle + 0.5
+    while excess(low) < 0 and low > middle - 40:
         low -= 2
-    while float(descend(high).rate) > rate and high < middle + 10:
+    while excess(high) > 0 and high < middle + 10:
         high += 2
-    root = optimize.brentq(lambda x: float(descend(x).rate) - rate, low, high, xtol=1e-13, rtol=1e-13)
-    best = descend(root)
-    if abs(float(best.rate) - rate) > 1e-8:
-        return Quantizer(best.levels, best.thresholds, best.mse, best.rate,
-                         f"rate {rate} is not on the convex hull: nearest {float(best.rate):.6f}",
-                         best.iterations, best.residual)  # fmt: skip
-    return best
-
-
-def _chou_lookabaugh_gray(source: Source, thresholds: Any, lagrangian: float, sigma: float) -> Quantizer:
-    residual = math.inf
-    for iteration in range(1, 2001):
-        m0, m1, _ = cell_moments(source, thresholds)
-        occupied = m0 > 0
-        levels, log_p = m1[occupied] / m0[occupied], np.log(m0[occupied])
-        gaps = np.diff(levels)
-        moved = (levels[1:] + levels[:-1]) / 2 + lagrangian / 2 * (log_p[:-1] - log_p[1:]) / gaps
-        # A threshold that overtakes its neighbour means that the cell between costs more bits than it saves.
-        ordered = np.maximum.accumulate(moved)
-        if len(moved) == len(thresholds) and np.all(np.diff(moved) > 0):
-            residual = float(np.max(np.abs(moved - thresholds), initial=0.0)) / sigma
-        thresholds = np.unique(ordered)
-        if residual < 1e-10:
-            return _from_thresholds(source, thresholds, iteration, residual)
-    return _from_thresholds(source, thresholds, iteration, residual, "tolerance not reached in 2000 iterations")
+    crossed = excess(low) >= 0 >= excess(high)
+    lagrangian = math.exp(optimize.brentq(excess, low, high, xtol=1e-12) if crossed else middle)
+    best = _descend(source, thresholds, lagrangian)
+    if abs(best.rate - rate) > 1e-8:
+        best = replace(best, status=f"rate {rate} is not on the convex hull: nearest {best.rate:.6f}")
+    return best, lagrangian

@@ -86,9 +86,10 @@ class _Limits:
 @lru_cache(maxsize=4096)
 def _limits(source: GGD, bits: int) -> _Limits:
     bracket = rate_distortion.solve(source, rate=bits)
+    slb = float(shannon.distortion_lower_bound(source, bits))
     return _Limits(
-        float(shannon.distortion_lower_bound(source, bits)),
-        float(bracket.D_lower),
+        slb,
+        max(float(bracket.D_lower), slb),  # two lower bounds: where the SLB is tight it is the sharper
         float(bracket.D_upper),
         float(scalar.ecsq(source, rate=bits).mse),
         float(scalar.lloyd_max(source, 2**bits).mse),

@@ -169,7 +169,7 @@ def _raised(r: Reproduction, found: Potential) -> Reproduction:
     ends = np.clip(ends, 0, len(excess) - 1)
     ends[:, 1] = np.maximum(ends[:, 1], ends[:, 0] + 1)
     ends = np.minimum(ends, len(excess) - 1)
-    most = np.maximum.reduceat(excess, ends.ravel())[::2]
+    most = np.minimum(np.maximum.reduceat(excess, ends.ravel())[::2], 1.0)  # bounded: a bad start stays finite
     return Reproduction(r.y, r.q * (1 + most), r.s)
 
 
@@ -195,10 +195,13 @@ class Point:
 
 def lower_line(b: Body, r: Reproduction, tol: float) -> tuple[Line, Potential, float]:
     """Lower end, the potential of `r` itself, and the quadrature error (nats) seen between the two rules."""
-    sweep, check = Sweep(b.fine, r, REACH), Sweep(b.coarse, r, REACH)
-    error = abs(sweep.mean_log - check.mean_log) + r.s * abs(sweep.distortion - check.distortion)
-    used = r.q > 1e-8 * r.q.max()
-    error_g = float(np.abs((sweep.gradient()[0] - check.gradient()[0])[used] / r.q[used]).max())
+    sweep = Sweep(b.fine, r, REACH)
+    error = error_g = 0.0
+    if b.coarse is not b.fine:
+        check = Sweep(b.coarse, r, REACH)
+        error = abs(sweep.mean_log - check.mean_log) + r.s * abs(sweep.distortion - check.distortion)
+        used = r.q > 1e-8 * r.q.max()
+        error_g = float(np.abs((sweep.gradient()[0] - check.gradient()[0])[used] / r.q[used]).max())
     delta = tol / 20 if b.tail.mass else 0.0
     tail = b.tail.mass * math.log(delta / b.tail.mass) if b.tail.mass else 0.0
 
@@ -219,27 +222,23 @@ def lower_line(b: Body, r: Reproduction, tol: float) -> tuple[Line, Potential, f
     return Line(best, r.s), own, error
 
 
-def upper_point(
-    b: Body, r: Reproduction, error: float, tol: float, *, D: float | None = None, rate: float | None = None
-) -> Point | None:
-    """Upper end with distortion at most `D`, or rate at most `rate` (nats), by moving s a little; None if not."""
+def upper_point(b: Body, r: Reproduction, error: float, tol: float, *, target: float, is_rate: bool) -> Point | None:
+    """Upper end with distortion, or rate if `is_rate`, at most `target`, by moving s a little; None if not."""
     s = r.s
     aim = 1e-3 * tol
     for _ in range(8):
         sweep = Sweep(b.fine, Reproduction(r.y, r.q, s), REACH)
+        if sweep.c.min() < 1e-290:  # no channel: a node that no atom reaches
+            return None
         total = sweep.distortion + b.tail.distortion
         cost = sweep.rate + b.tail.rate + error + ROUNDING
-        if D is not None:
-            miss = s * (total - D)  # in nats
-        else:
-            assert rate is not None
-            miss = cost - rate
+        miss = cost - target if is_rate else s * (total - target)  # in nats
         if -4 * aim <= miss <= 0:
             return Point(cost, total, s)
         if sweep.spread <= 0:
             break
         change = (miss + 2 * aim) / (s * sweep.spread)
-        s *= math.exp(float(np.clip(change if D is not None else -change, -0.5, 0.5)))
+        s *= math.exp(float(np.clip(-change if is_rate else change, -0.5, 0.5)))
     if miss <= 0:
         return Point(cost, total, s)
     return None

@@ -109,6 +109,10 @@ class GGD:
     def log_concave(self) -> bool:
         return bool(self.beta >= 1)
 
+    def within(self, xp: Any) -> GGD:
+        """The same law with its parameters, taken as exact, in the arithmetic `xp`."""
+        return GGD(xp.number(self.beta), xp.number(self.sigma))
+
     def pdf(self, x: Number) -> Number:
         return ggd.pdf(x, self.beta, self.sigma)
 
@@ -199,7 +203,7 @@ def _float_partial_moment(k: int, a: float, half: float, lo: Any, hi: Any, beta:
         below(a, np.where(tail, 1.0, far), beta) - below(a, np.where(tail, 1.0, near), beta),
     )
     if k % 2:  # t**k p is odd: an interval about 0 leaves what is between its ends' magnitudes
-        return (half * np.sign(high - low) * between)[()]
+        return (half * np.where(high < low, -1.0, 1.0) * between)[()]
     straddles = np.sign(lo) * np.sign(hi) < 0
     if straddles.any():
         both = below(a, np.where(straddles, near, 0.0), beta) + below(a, np.where(straddles, far, 0.0), beta)

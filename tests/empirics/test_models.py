@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import re
 import shutil
 import threading
@@ -144,7 +145,7 @@ def test_near_miss(name: str) -> None:
 @pytest.mark.parametrize("name", ["xyzzy", "./no/such", "/no/such", "a/b/c", "../no"])
 def test_neither_name_nor_path(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "snapshot_download", None)  # the Hub is not asked
-    with pytest.raises(FileNotFoundError, match=r"no model .*\(pocket-llama, pocket-bloom\)"):
+    with pytest.raises(FileNotFoundError, match=r"no model .*\(pocket-llama\)"):
         open_checkpoint(name)
 
 
@@ -197,6 +198,16 @@ def test_headers_tell_models_of_one_size_and_time_apart(tmp_path: Path, monkeypa
         save_file({name: np.zeros(2, np.float32)}, tmp_path / "same.safetensors")
         revisions.add(models._revision([tmp_path / "same.safetensors"]))
     assert len(revisions) == 2
+
+
+def test_size_tells_when_the_time_was_put_back(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "HASHED_IN_FULL", 0)
+    folder = shutil.copytree(llama, tmp_path / "model")
+    before, file = open_checkpoint(folder).revision, folder / "model.safetensors"
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    file.write_bytes(file.read_bytes()[:-1])
+    os.utime(file, ns=times)
+    assert open_checkpoint(folder).revision != before
 
 
 def test_pinned_local_revision(llama: Path) -> None:

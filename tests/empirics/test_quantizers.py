@@ -74,15 +74,19 @@ def test_halves_round_to_even_on_fifteen_levels():
     assert len(found.unique()) == 15
 
 
-def test_an_underflowing_scale_stays_within_the_block():
-    x = torch.tensor([1e-44, -1e-45, 0.0])
-    assert get("int4").quantize(x, 3).abs().max() <= 1.1e-44
-    assert get("int8").quantize(x, 3).isfinite().all()
+def test_an_underflowing_scale_still_has_fifteen_levels():
+    """Of 10 units in the last place a seventh is 1: the scale is too small by 30 %, and the ends are clipped."""
+    units = torch.arange(-10, 11)
+    x = units.int().abs().view(torch.float32) * units.sign()
+    assert (get("int4").quantize(x, 21).abs().view(torch.int32) == units.abs().clamp(max=7)).all()
+    assert (get("int8").quantize(x, 21) == 0).all()  # a 127th of 10 units is 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("name", ["nf4", "fp4", "int4", "int3"])
-@pytest.mark.parametrize(("shape", "block_size"), [((40, 96), 64), ((7, 33), 32), ((2, 3, 1000), 128), ((50,), 32)])
+@pytest.mark.parametrize(
+    ("shape", "block_size"), [((40, 96), 64), ((7, 33), 32), ((2, 3, 1000), 128), ((50,), 32), ((13, 5), 64)]
+)
 def test_error_sums_are_those_of_the_whole_tensor(monkeypatch, dtype, name, shape, block_size):
     """Rows longer and shorter than a chunk, begun in one and ended in another; zero blocks; a short block."""
     monkeypatch.setattr(quantizers, "_CHUNK", 256)

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,13 @@ def test_read_only_location(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
+def test_varieties_of_an_error_are_told_alike(store: Store) -> None:
+    error = sqlite3.OperationalError("attempt to write a readonly database")
+    error.sqlite_errorcode = sqlite3.SQLITE_READONLY_DIRECTORY
+    with pytest.raises(PermissionError, match=r"results\.db cannot be written"), store._errors():
+        raise error
+
+
 def test_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "PATIENCE", 0.05)
     with Store(tmp_path / "results.db") as one, Store(tmp_path / "results.db") as other:
@@ -223,14 +231,13 @@ def test_reader_beside_a_writer(tmp_path: Path) -> None:
 
 # A process that is killed.
 
-COUNT = 40
-
 RUN = """
 import hashlib, sys
+from itertools import count
 from empirics.store import Store
-path, count, log = sys.argv[1], int(sys.argv[2]), open(sys.argv[3], "a", buffering=1)
+path, end, log = sys.argv[1], int(sys.argv[2]), open(sys.argv[3], "a", buffering=1)
 with Store(path) as store:
-    for i in range(count):
+    for i in count() if end < 0 else range(end):
         key = {"model": "fake", "tensor": f"layers.{i}", "bits": 4}
         if store.get(key) is None:
             digest = hashlib.sha256(str(i).encode()).digest()
@@ -240,8 +247,9 @@ with Store(path) as store:
 """
 
 
-def start(path: Path, log: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", RUN, str(path), str(COUNT), str(log)])
+def start(path: Path, end: int, log: Path) -> subprocess.Popen[bytes]:
+    """Measure as many, or without end if `end` is negative; `log` gets a line after each."""
+    return subprocess.Popen([sys.executable, "-c", RUN, str(path), str(end), str(log)])
 
 
 def rows(path: Path) -> list[tuple[Any, ...]]:
@@ -253,26 +261,27 @@ def rows(path: Path) -> list[tuple[Any, ...]]:
 
 
 def test_killed_runs_resume_and_end_alike(tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole.db", tmp_path / "killed.db"
-    log = tmp_path / "killed.log"
+    whole, killed, log = tmp_path / "whole.db", tmp_path / "killed.db", tmp_path / "killed.log"
     log.touch()
-    assert start(whole, tmp_path / "whole.log").wait() == 0
-    for kill_after in (1, COUNT // 2):
-        child = start(killed, log)
+    for kill_after in (1, 20, 30):
+        child = start(killed, -1, log)
         while log.read_text().count("\n") < kill_after:
-            assert child.poll() is None, "the child ended before it was killed"
+            assert child.poll() is None, "the child ended by itself"
             with Store(killed) as reader:  # a reader beside the writer sees whole measurements, or none
                 assert all(len(row["record"]["levels"]) == 3200 for row in reader.records())
             time.sleep(0.001)
-        child.send_signal(signal.SIGKILL)
+        child.kill()
         assert child.wait() == -signal.SIGKILL
         logged = log.read_text().splitlines()
-        assert len(logged) <= len(rows(killed)) <= len(logged) + 1  # put had returned: it is there
-    assert start(killed, log).wait() == 0
+        kept = len(rows(killed))
+        assert kill_after <= len(logged) <= kept <= len(logged) + 1  # what put returned from is there
+        log.write_text("".join(f"{i}\n" for i in range(kept)))  # the kill may have fallen between put and print
+    for path in (killed, whole):
+        assert start(path, kept + 5, log).wait() == 0
+    assert len(rows(whole)) == kept + 5
     assert rows(killed) == rows(whole)
-    assert len(rows(whole)) == COUNT
-    measured = log.read_text().splitlines()
-    assert len(measured) == len(set(measured))  # none was measured twice
+    measured = [int(line) for line in log.read_text().splitlines()]
+    assert measured == [*range(kept + 5), *range(kept + 5)]  # once each: nothing was measured again
 
 
 def test_killed_inside_a_transaction(tmp_path: Path) -> None:
@@ -289,6 +298,26 @@ def test_killed_inside_a_transaction(tmp_path: Path) -> None:
     assert path.with_name("results.db-journal").exists()  # the file holds half a transaction
     with Store(path) as opened:
         assert opened.records() == [{"key": {"i": 0}, "record": {"n": 0}, "provenance": {}}]
+
+
+def test_creation_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(store_module, "SCHEMA", "(")
+        with pytest.raises(sqlite3.OperationalError, match="syntax"):
+            Store(tmp_path / "results.db")
+    with Store(tmp_path / "results.db") as opened:
+        assert opened.records() == []
+
+
+def test_many_may_create_it_at_once(tmp_path: Path) -> None:
+    def work(i: int) -> None:
+        with Store(tmp_path / "results.db") as opened:
+            opened.put({"i": i}, {"n": i}, {})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    with Store(tmp_path / "results.db") as opened:
+        assert [row["record"]["n"] for row in opened.records()] == list(range(8))
 
 
 def test_the_results_are_one_file(tmp_path: Path) -> None:

@@ -327,6 +327,15 @@ def test_nan_and_infinity_are_counted(dtype: torch.dtype, tmp_path: Path) -> Non
         load(info)
 
 
+@pytest.mark.parametrize(
+    ("value", "counts"), [("nan", "1 NaN and 0"), ("inf", "0 NaN and 1"), ("-inf", "0 NaN and 1")]
+)
+def test_one_bad_value(value: str, counts: str, tmp_path: Path) -> None:
+    tensor = torch.tensor([[1.0, -2.0], [float(value), 0.0]])
+    with pytest.raises(ValueError, match=rf"^w: {counts} infinite of 4 values"):
+        load(only(save(tmp_path / "one.safetensors", w=tensor)))
+
+
 @pytest.mark.parametrize(("dtype", "counts"), [("F8_E4M3", "1 NaN and 0"), ("F8_E5M2", "1 NaN and 1")])
 def test_nan_and_infinity_of_eight_bits(dtype: str, counts: str, tmp_path: Path) -> None:
     raw = torch.tensor([0x7F, 0x7C, 0x00], dtype=torch.uint8)  # NaN; infinity, in E5M2 only; zero

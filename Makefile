@@ -1,0 +1,31 @@
+# `make ledger` and `make test` are all one types; both begin by making the environment.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: ledger test lint deep bench clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+ledger: $(READY)  ## measure the embedded model; table, figures and page in ./ledger
+	$(BIN)/quantgap ledger pocket-llama --out ledger --open
+
+test: $(READY) lint  ## every test, after the linters
+	$(BIN)/python -m pytest --numprocesses 2
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+deep: $(READY)  ## the property tests with many more examples
+	HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest --numprocesses 2 tests/theory
+
+bench: $(READY)  ## ratios measured side by side
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) ledger .hypothesis .mypy_cache .ruff_cache

@@ -1,0 +1,5 @@
+"""``python -m empirics`` is ``quantgap``."""
+
+from empirics.cli import main
+
+main()
