@@ -68,7 +68,7 @@ def ledger(
         if as_json:
             print(json.dumps(report.json(results, names[0]), indent=2))
         else:
-            console = Console()
+            console = _console()
             for name in results.quantizers:
                 console.print(report.table(results, name))
             console.print(report.summary(results))
@@ -111,7 +111,7 @@ def check(
                   for kind in ("holds", "violated", "inapplicable")}  # fmt: skip
             where = ", ".join(f"{v.tensor} ({v.quantizer})" for v in of["violated"])
             table.add_row(claim, *(str(len(found)) for found in of.values()), where)
-        Console().print(table)
+        _console().print(table)
 
 
 def _measure(model: str, names: Sequence[str], block_size: int, out: Path, revision: str | None) -> Results:
@@ -134,6 +134,11 @@ def _measure(model: str, names: Sequence[str], block_size: int, out: Path, revis
         reasons = "; ".join(reason for _, reason in results.failures) or "it has no weight matrix"
         raise ValueError(f"nothing in {model} could be measured: {reasons}")
     return results
+
+
+def _console() -> Console:
+    """Standard output, wide enough for the tables where there is no terminal to fit."""
+    return Console() if Console().is_terminal else Console(width=120)
 
 
 @contextmanager

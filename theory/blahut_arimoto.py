@@ -142,7 +142,7 @@ class Sweep:
         offset = row - column
         below = (offset >= 0) & (column >= 0)
         flat = (offset * self.n + column)[below]
-        width = int(offset[below].max()) + 1
+        width = int(offset[below].max(initial=0)) + 1
         return np.bincount(flat, block[below], width * self.n).reshape(width, self.n)
 
 

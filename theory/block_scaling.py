@@ -7,6 +7,7 @@ the distortion follows from it; `theory.block_balls` encloses it in ball arithme
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 from theory import arithmetic, block_balls, codebook_design
 from theory.arithmetic import Number, total
 from theory.block_source import BlockSource
-from theory.codebook_design import stationary
+from theory.codebook_design import Quantizer, stationary
 from theory.codebooks import Codebook
 from theory.domain import COUNT, NONNEGATIVE, POSITIVE, Domain, accept
 from theory.sources import GGD, Source
@@ -295,7 +296,8 @@ def best_codebook(size: int, n: int, source: Source, fixed: tuple[float, ...] = 
     Notes
     -----
     Free levels are centroids for the weight S**2, as in [Blumenberg2025], by exact integrals instead of samples.
-    A stationary point reached from the compander's levels.
+    A stationary point reached from the compander's levels; no other number of levels between two fixed ones does
+    better by one. Of a codebook and its mirror image, the one with more positive levels.
 
     Examples
     --------
@@ -312,15 +314,31 @@ def best_codebook(size: int, n: int, source: Source, fixed: tuple[float, ...] = 
     scaling = "signed" if 1.0 in anchors and -1.0 not in anchors else "absmax"
     law = BlockSource(source, n, scaling=scaling)  # type: ignore[arg-type]
     y = np.linspace(-1, 1, 2001)
-    mass = np.cumsum(law.pdf(y) ** (1 / 3))
-    levels = np.interp((np.arange(size) + 0.5) / size * mass[-1], mass, y)
+    mass = np.cumsum(law.pdf(y) ** (1 / 3)) - law.pdf(y) ** (1 / 3) / 2
+    mass = (mass - mass[0]) / (mass[-1] - mass[0]) * size - 0.5  # the compander's level i is where it is i
+
+    def descend(where: list[int]) -> Quantizer:
+        """From the compander's levels, stretched to have the fixed ones at these indices."""
+        at = np.interp(anchors, y, mass)
+        places = np.interp(np.arange(size), [-0.5, *where, size - 0.5], [-0.5, *at, size - 0.5])
+        levels = np.interp(places, mass, y)
+        levels[where] = anchors
+        return stationary(levels, law, fixed=where)
+
     where: list[int] = []
-    for anchor in anchors:  # each fixed level takes the place of the nearest that is free
-        order = np.argsort(np.abs(levels - anchor), kind="stable")
-        where.append(next(int(i) for i in order if i not in where))
-        levels[where[-1]] = anchor
-    levels, where = np.sort(levels), np.searchsorted(np.sort(levels), anchors).tolist()
-    found = stationary(levels, law, fixed=where)
+    for i, place in enumerate(np.interp(anchors, y, mass)):  # of two equally near, the lower
+        lowest, highest = (where[-1] + 1 if where else 0), size - len(anchors) + i
+        where.append(min(max(math.ceil(place - 0.5 - 1e-9), lowest), highest))
+    found, improved = descend(where), True
+    while improved:  # how many levels lie between two fixed ones is a choice that no descent changes
+        improved = False
+        for i, shift in itertools.product(range(len(where)), (-1, 1)):
+            other = [*where[:i], where[i] + shift, *where[i + 1 :]]
+            if abs(anchors[i]) == 1 or not all(np.diff([-1, *other, size]) > 0):
+                continue
+            trial = descend(other)
+            if trial.mse < found.mse * (1 - 1e-9):
+                found, where, improved = trial, other, True
     # The distortion is flat to second order at a stationary point: 1e-6 of the scale is 1e-12 of it.
     if found.status != "converged" and found.residual > 1e-6:
         raise ArithmeticError(f"best_codebook: {found.status}; residual {found.residual:.1e} of the scale")

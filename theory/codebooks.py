@@ -5,8 +5,8 @@ A codebook lives on [-1, 1] and is multiplied by the scale of a block. `scaling`
 - ``"absmax"``: the largest magnitude of the block, so that the block lies in [-1, 1];
 - ``"signed"``: the element of largest magnitude with its sign, so that it is always mapped to +1.
 
-The shipped NF4 table (bitsandbytes, QLoRA) differs from the exact construction by up to 1.9e-7, because
-bitsandbytes rounds its offset; `NF4` is the shipped table, and ``normal_float(4)`` the exact construction.
+The shipped NF4 table (bitsandbytes, QLoRA) differs from the exact construction by up to 1.9e-7: bitsandbytes
+rounds its offset to 0.9677083 and then its probabilities to float32. `NF4` is the shipped table, and ``normal_float(4)`` the exact construction.
 """
 
 from __future__ import annotations
@@ -155,16 +155,16 @@ AF4_64 = Codebook(
 # are those of `theory.block_scaling.best_codebook`; the mirror image of the first is as good.
 BOF4_64 = Codebook(
     "bof4-64",
-    [-1.0, -0.779081834304567, -0.618770110793613, -0.488590935413532, -0.375949501733423, -0.27424847672681,
-     -0.179452588174659, -0.0887641830837179, 0.0, 0.101564062890378, 0.206029079468644, 0.316819061640453,
-     0.43867196093131, 0.579268104022602, 0.75356888778787, 1.0],
+    [-1.0, -0.753568887787867, -0.579268104022602, -0.438671960931308, -0.316819061640451, -0.206029079468643,
+     -0.101564062890378, 0.0, 0.0887641830837184, 0.17945258817466, 0.274248476726811, 0.375949501733426,
+     0.488590935413534, 0.618770110793621, 0.77908183430457, 1.0],
     4, origin="derived here: least squared error at block 64, -1, 0 and 1 fixed",
 )  # fmt: skip
 BOF4S_64 = Codebook(
     "bof4s-64",
-    [-0.87313880048982, -0.700453258101927, -0.564819782621055, -0.450094395851875, -0.348387815637655,
-     -0.255138817910248, -0.167365545412839, -0.0829010519737296, 0.0, 0.101564062890378, 0.206029079468644,
-     0.316819061640453, 0.43867196093131, 0.579268104022602, 0.75356888778787, 1.0],
+    [-0.85682141204557, -0.669170207744334, -0.523459351726833, -0.400449226489197, -0.291034474147944,
+     -0.189991789778298, -0.0938557703328574, 0.0, 0.0887641830837184, 0.17945258817466, 0.274248476726811,
+     0.375949501733426, 0.488590935413534, 0.618770110793621, 0.77908183430457, 1.0],
     4, scaling="signed", origin="derived here: least squared error at block 64, 0 and 1 fixed",
 )  # fmt: skip
 

@@ -29,6 +29,7 @@ from theory.units import from_nats, to_nats
 _SPACING = 0.7  # kernel widths between the first atoms: a mixture that coarse is smooth to 1e-9
 _ROUNDS = 12
 _FINEST = 1e-8  # D/sigma**2 of a density below which there would be millions of atoms
+_EXACT = 1e-14  # D/sigma**2 of a histogram below which its upper end is simply its entropy
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,23 +187,28 @@ class _Search:
         if guess < _FINEST and not discrete:
             self.lines.append(Line(0.0, 0.5 / guess))
             return
-        s = slope or 0.5 / max(guess, 1e-12)
+        exact = discrete and not self.is_rate and guess < _EXACT
+        guess = max(guess, _EXACT)
+        s = slope or 0.5 / guess
         self.body = b = body(self.source, self.sigma, s, self.tol)
         self.nodes = len(b.fine.x)
         r = _initial(b, s)
         # A histogram with few atoms is described exactly long before its slope reaches 1/(2D).
         while discrete and Sweep(b.coarse, r).distortion < 0.5 * guess and r.s > 1e-3:
             r = _initial(b, r.s / 2)
-        target = self.target - (b.tail.rate if self.is_rate else b.tail.distortion)
+        if exact:
+            itself = Reproduction(b.fine.x, b.fine.p, s)
+            self.points.append((Point(float(self.source.entropy(math.e)), 0.0, s), itself))
+        target = self.target - b.tail.rate if self.is_rate else guess - b.tail.distortion
         barrier, tol = 1e-2, self.tol
         for self.rounds in range(1, _ROUNDS + 1):
             omega = _omega(b, r.y, r.s)
             r = improve(b.coarse, r, omega, target=target, is_rate=self.is_rate, barrier=barrier, floor=tol / 10)
             self.last = r
             line, found, error = lower_line(b, r, tol)
-            point = upper_point(b, r, error, tol, target=self.target, is_rate=self.is_rate)
             self.lines.append(line)
-            if point is not None:
+            point = upper_point(b, r, error, tol, target=self.target, is_rate=self.is_rate)
+            if point is not None and not exact:
                 self.points.append((point, r))
             if self.width <= self.tol:
                 return

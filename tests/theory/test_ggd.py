@@ -237,6 +237,25 @@ def test_balls_about_zero():
         ggd.quantile(arb(0.25, 0.2), arb("1.7"))
 
 
+@pytest.mark.parametrize("beta", [0.6, 1.0, 1.7, 6.0])
+@pytest.mark.parametrize("p", [1e-9, 0.01, 0.2, 0.375, 0.7, 0.99])
+def test_a_wide_ball_of_probabilities_holds_its_quantiles_or_is_refused(beta, p):
+    held = 0
+    for relative in (1e-6, 1e-3, 0.03, 0.1, 0.3, 0.6):
+        width = relative * min(p, 1 - p)
+        for beta_width in (0.0, 1e-3 * relative):
+            try:
+                ball = ggd.quantile(arb(p, width), arb(beta, beta_width))
+            except ArithmeticError:
+                continue
+            held += 1
+            with mp.workdps(30):
+                for side in (-0.999, 0.999):
+                    inside = ggd.quantile(mpf(p) + side * mpf(width), mpf(beta) + side * mpf(beta_width))
+                    assert ball.overlaps(_exact(inside) * arb(1, 1e-28))
+    assert held >= 6
+
+
 RATIONALS = [sympy.Rational(13, 10), sympy.Rational(17, 10), sympy.Rational(3), sympy.Rational(3, 4)]
 
 

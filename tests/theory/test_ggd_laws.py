@@ -14,7 +14,7 @@ from scipy import integrate, stats
 from tests import strategies, tolerances
 from theory import ggd
 
-close = pytest.approx
+close = tolerances.close
 
 
 @pytest.mark.parametrize(

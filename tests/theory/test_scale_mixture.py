@@ -14,7 +14,7 @@ from tests import strategies, tolerances
 from theory import ggd
 from theory.sources import GGD, Histogram, ScaleMixture, Source
 
-close = pytest.approx
+close = tolerances.close
 
 
 @given(strategies.scale_mixtures(), st.floats(-5, 5), st.floats(-5, 5), st.integers(0, 2))

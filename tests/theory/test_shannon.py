@@ -14,7 +14,7 @@ from theory import ggd, shannon
 from theory.arithmetic import BALL
 from theory.sources import GGD, Histogram, ScaleMixture
 
-close = pytest.approx
+close = tolerances.close
 BY_SOURCE_AND_D = (
     shannon.lower_bound, shannon.gap_fisher_linear, shannon.gap_fisher_log, shannon.gap_fisher_refined,
     shannon.gap_upper_bound,

@@ -16,7 +16,7 @@ from theory import ggd
 from theory.arithmetic import BALL, midpoint
 from theory.sources import GGD, Histogram, Source
 
-close = pytest.approx
+close = tolerances.close
 INF = math.inf
 BETAS = (0.5, 1.0, 1.7, 8.0)
 INTERVALS = [(-INF, INF), (-INF, -1.0), (-0.3, 1.2), (0.0, 0.7), (-1.1, 0.0), (0.5, 0.6), (2.0, INF), (-2.5, -0.25),
