@@ -116,7 +116,7 @@ def solve(source: Source, D: float | None = None, *, rate: float | None = None, 
 
     References
     ----------
-    [Csiszar1974, thm 2.3], [Blahut1972], [KoenkerMizera2014]; that the atoms are finitely many in a bounded region
+    [Csiszar1974], [Blahut1972], [KoenkerMizera2014]; that the atoms are finitely many in a bounded region
     unless the Shannon bound is tight: [Rose1994].
 
     Examples
