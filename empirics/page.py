@@ -42,6 +42,11 @@ READINGS = {
 """What a violated claim says, by the model that it assumes."""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: 1 tensor, 2 matrices."""
+    return f"{number:,} {noun if number == 1 else noun.replace('trix', 'trice') + 's'}"
+
+
 def short(name: str) -> str:
     """A tensor's name without what every name has."""
     return clean(re.sub(r"^model\.|\blayers\.|\.weight$", "", name)) or clean(name)
@@ -115,8 +120,9 @@ def agreement(measurements: Sequence[Measurement]) -> str:
         f" {100 * m.mse_error / m.predicted_mse_row:.1f} %)"
         for m in worst
     )
+    count = counted(len(measurements), "matrix")
     return (
-        f"{row} of {len(measurements)} matrices are within {BAND:g} % of the row-conditional prediction, and"
+        f"{row} of {count} {'is' if row == 1 else 'are'} within {BAND:g} % of the row-conditional prediction, and"
         f" {iid} of the iid one. The row-conditional prediction is furthest off for {named}."
     )
 
@@ -207,7 +213,7 @@ def render(results: Results, verdicts: Sequence[Verdict]) -> str:
         sign=lambda text: text.replace("<=", "≤").replace(">=", "≥"), minus=lambda n: str(n).replace("-", "−"),
         label=lambda name: LABELS.get(name, name), meaning=lambda name: MEANINGS.get(name, ""),
     )  # fmt: skip
-    environment.globals.update(plus_minus=plus_minus, power=power)
+    environment.globals.update(plus_minus=plus_minus, power=power, counted=counted)
     environment.globals.update(mean_residual=mean_residual, total_error=total_error)
     totals = {q: results.total(q) for q in results.quantizers}
     figures = {}

@@ -266,8 +266,9 @@ def depth(measurements: Sequence[Measurement]) -> Figure:
             for role, marker, colour in lines:
                 points = _means([m for m in chosen if m.statistics.role == role], value)
                 panel.plot(
-                    list(points), list(points.values()), marker=marker, color=colour, markersize=3.5, linewidth=1.1
-                )
+                    list(points), list(points.values()), marker=marker, color=colour, markersize=3.5, linewidth=1.1,
+                    markevery=max(1, len(points) // 8),
+                )  # fmt: skip
             panel.set_title(title)
             panel.set_ylabel(unit)
             panel.set_xlabel("layer")

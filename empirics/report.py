@@ -21,7 +21,7 @@ from empirics import page, plots
 from empirics.checks import Verdict
 from empirics.engine import Results
 from empirics.measure import Measurement
-from empirics.page import gap_error, mean_residual, plus_minus, total_error
+from empirics.page import counted, gap_error, mean_residual, plus_minus, total_error
 from empirics.plots import clean
 from empirics.quantizers import get as get_quantizer
 from theory.ledger import STEPS
@@ -57,7 +57,7 @@ def table(results: Results, quantizer: str) -> Table:
             *(_signed(100 * mean_residual(chosen, which), 1) for which in ("iid", "row")),
             _narrow(total.total, total_error(chosen)), f"{total.effective_total:.3f}",
         ]  # fmt: skip
-    made.add_column("matrix", f"all {len(chosen)} matrices", overflow="fold")
+    made.add_column("matrix", counted(len(chosen), "matrix"), overflow="fold")
     for heading, foot in zip(
         ("role", "shape", "β", "β in rows", "MSE", "iid %", "row %", "gap", "eff. gap"), footer, strict=True
     ):
@@ -80,8 +80,8 @@ def summary(results: Results) -> RenderableType:
     ----------
     results : Results
     """
-    counts = [f"{len({m.statistics.name for m in results.measurements})} matrices measured"]
-    counts += [f"{len(results.skipped)} tensors are no weight matrices"] if results.skipped else []
+    counts = [f"{counted(len({m.statistics.name for m in results.measurements}), 'matrix')} measured"]
+    counts += [f"{counted(len(results.skipped), 'tensor')} skipped, no weight matrices"] if results.skipped else []
     counts += [f"{len(results.failures)} could not be measured"] if results.failures else []
     parts: list[RenderableType] = []
     if results.measurements:

@@ -68,8 +68,15 @@ def close(expected: Any, rel: float = 0.0, abs: float = 0.0) -> Any:
     """pytest.approx without its silent absolute tolerance of 1e-12, which any tail would pass."""
     return pytest.approx(expected, rel=rel or (0.0 if abs else 1e-6), abs=abs)
 
-# What theory/block_source.py promises of a block-scaled moment or distortion, relative. Measured 4e-13 against the ball.
+# What theory/block_source.py promises of a block-scaled moment or distortion, relative; 4e-13 against the ball.
 BLOCK = 1e-12
 
 # Draws with a fixed seed: they pass or fail for ever, and 4 standard errors fail one honest comparison in 16,000.
 STANDARD_ERRORS = 4
+
+# The error of a few atoms of size 2 is a sum of moments of that size, where it may be 0.
+SUM_OF_MOMENTS = 4e-15
+
+# What is left of "level = centroid", in units of sigma. In a tail cell of 1e-8 of the mass a centroid is the ratio of
+# two differences of incomplete gammas: 3e-11 for 1024 levels of the heaviest tail, 1e-14 for 16.
+CENTROID = 1e-9

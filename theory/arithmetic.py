@@ -52,7 +52,9 @@ def _to_arb(x: Any) -> arb | acb:
     if isinstance(x, numbers.Integral):
         return arb(int(x))
     # arb(float(Fraction(1, 3))) would be a ball without a third in it.
-    if isinstance(x, numbers.Rational | np.longdouble) and np.isfinite(float(x)):
+    if isinstance(x, numbers.Rational):
+        return arb(fmpq(int(x.numerator), int(x.denominator)))
+    if isinstance(x, np.longdouble) and np.isfinite(x):
         return arb(fmpq(*map(int, x.as_integer_ratio())))
     return arb(_plain_float(x))
 
@@ -185,7 +187,7 @@ MPMATH = _namespace(
 )  # fmt: skip
 
 
-def _ball_gammainc(a: arb | acb, x: arb | acb) -> arb | acb:
+def _ball_gammainc(a: Any, x: Any) -> Any:
     if x == 0:
         return arb(0)
     if isinstance(x, arb) and not x.is_finite() and x > 0:
@@ -195,7 +197,7 @@ def _ball_gammainc(a: arb | acb, x: arb | acb) -> arb | acb:
     return x.gamma_lower(a, 1)
 
 
-def _ball_gammaincc(a: arb | acb, x: arb | acb) -> arb | acb:
+def _ball_gammaincc(a: Any, x: Any) -> Any:
     if x == 0:
         return arb(1)
     if isinstance(x, arb) and not x.is_finite() and x > 0:
@@ -205,13 +207,13 @@ def _ball_gammaincc(a: arb | acb, x: arb | acb) -> arb | acb:
     return x.gamma_upper(a, 1)
 
 
-def _ball_power(x: arb | acb, y: arb) -> arb | acb:
+def _ball_power(x: Any, y: Any) -> Any:
     if isinstance(x, arb) and x.contains(0) and not x.is_exact():  # x means a magnitude: its power is 0 or more
         return arb(0).union(arb(x.abs_upper()) ** y)
     return x**y
 
 
-def _ball_gamma_root(u: arb, p: arb, q: arb) -> arb:
+def _ball_gamma_root(u: Any, p: Any, q: Any) -> Any:
     if p == 0:
         return p
     if p.contains(0):
@@ -222,7 +224,7 @@ def _ball_gamma_root(u: arb, p: arb, q: arb) -> arb:
         guess = _to_arb(_mp_gamma_root(midpoint(u), midpoint(p), midpoint(q)) ** (1 / midpoint(u)))
     miss = _ball_gammainc(u, guess) - p if lower else q - _ball_gammaincc(u, guess)
 
-    def image(box: arb) -> arb:
+    def image(box: Any) -> Any:
         return guess - miss * (box - (u - 1) * box.log() + u.lgamma()).exp()
 
     # Interval Newton: when the image of a box lies inside the box, the box holds exactly one root and the

@@ -290,6 +290,8 @@ def best_codebook(size: int, n: int, source: Source, fixed: tuple[float, ...] = 
     ------
     ValueError
         If there are more fixed levels than `size`, or one is outside [-1, 1].
+    TypeError
+        If the source is discrete.
     ArithmeticError
         If the descent does not converge; the message says how far it came.
 
@@ -309,6 +311,8 @@ def best_codebook(size: int, n: int, source: Source, fixed: tuple[float, ...] = 
     _, n, size = accept(n=(n, Domain(2, low_open=False, integer=True)), size=(size, COUNT))
     _, anchors = accept(fixed=(sorted(fixed), Domain(-1, 1, low_open=False, high_open=False)))
     size, n = int(size), int(n)
+    if not source.continuous:
+        raise TypeError(f"best_codebook needs a density; a {type(source).__name__} has none")
     if len(anchors) > size:
         raise ValueError(f"fixed has {len(anchors)} levels, more than size = {size}")
     scaling = "signed" if 1.0 in anchors and -1.0 not in anchors else "absmax"

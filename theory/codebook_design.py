@@ -6,6 +6,7 @@ density, a histogram, and a source seen through absmax scaling (`theory.block_sc
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from scipy.linalg import solveh_banded
 from theory import arithmetic
 from theory.arithmetic import Number, total
 from theory.domain import increasing
+from theory.sources import Histogram
 
 
 class Moments(Protocol):
@@ -135,7 +137,7 @@ def stationary(
     levels : array of shape (N,)
         Start, increasing.
     source : Source
-        With ``pdf`` if it is continuous.
+        With ``pdf``.
     fixed : sequence of int
         Indices of the levels that stay.
     symmetric : bool
@@ -151,7 +153,7 @@ def stationary(
     -----
     Levenberg-Marquardt: :math:`(H + \mu\,\mathrm{diag} M_0)\,\delta = M_1 - l M_0` with half the Hessian of D,
     :math:`H_{ii} = M_0 - c_i - c_{i-1}, H_{i,i+1} = -c_i, c_i = (l_{i+1}-l_i) p(t_i)/4`. Large mu is a short Lloyd
-    step, mu = 0 Newton's; D never rises. Without a density, Lloyd's iteration.
+    step, mu = 0 Newton's; D never rises but by rounding.
     """
     free = np.ones(len(levels), dtype=bool)
     free[list(fixed)] = False
@@ -198,8 +200,8 @@ class _State:
         self.residual = max(abs(self.lloyd))
 
     def step(self, mu: float, symmetric: bool) -> Any:
-        """The damped Newton step; Lloyd's where there is no density; None where the matrix is not definite."""
-        if not self.source.continuous or len(self.levels) == 1:
+        """The damped Newton step; None where the matrix is not definite."""
+        if len(self.levels) == 1:
             return self.lloyd
         coupling = (self.levels[1:] - self.levels[:-1]) * self.source.pdf(self.thresholds) / 4
         if symmetric and len(self.levels) % 2 == 0:
@@ -212,8 +214,47 @@ class _State:
         return _solve_definite(diagonal, off, np.where(self.free, self.lloyd * self.m0, 0 * self.m0))
 
     def quantizer(self, status: str, iterations: int, sigma: Any) -> Quantizer:
-        residual = float(self.residual / sigma)
+        residual = float(self.residual / sigma) if sigma else 0.0
         return Quantizer(self.levels, self.thresholds, self.mse, None, status, iterations, residual)
+
+
+def best_on_atoms(histogram: Histogram, n: int) -> Quantizer:
+    """The n-level quantizer with the least mean squared error on a histogram: the optimum, not a local one.
+
+    Dynamic programming over the partitions of the m atoms into n runs. The best start of the last run does not fall
+    when its end rises [Wu1991], so each end is searched between the starts of its neighbours: O(n m log m).
+    """
+    m0, m1, m2 = histogram._cumulative.astype(float)
+    m = len(m0) - 1
+
+    def error(start: Any, end: Any) -> Any:  # of atoms start ... end - 1 about their mean
+        return m2[end] - m2[start] - (m1[end] - m1[start]) ** 2 / (m0[end] - m0[start])
+
+    least = np.concatenate([[0.0], error(0, np.arange(1, m + 1))])  # with one run, by its end
+    starts = [np.zeros(m + 1, dtype=np.int32)]
+    for runs in range(2, n + 1):
+        fewer, least = least, np.full(m + 1, np.inf)
+        start = np.full(m + 1, runs - 1, dtype=np.int32)
+        stride = 1 << (m - runs + 1).bit_length()
+        while stride > 1:  # ends at odd multiples of half the stride, between those that are done
+            ends = np.arange(runs - 1 + stride // 2, m + 1, stride)
+            low, above = start[ends - stride // 2], ends + stride // 2
+            high = np.minimum(np.where(above <= m, start[np.minimum(above, m)], m), ends - 1)
+            first = np.concatenate([[0], np.cumsum(high - low + 1)])
+            of = np.repeat(np.arange(len(ends)), high - low + 1)
+            tried = np.arange(first[-1]) - first[of] + low[of]
+            values = fewer[tried] + error(tried, ends[of])
+            least[ends] = np.minimum.reduceat(values, first[:-1])
+            hits = np.flatnonzero(values == least[ends][of])
+            start[ends] = tried[hits[np.searchsorted(hits, first[:-1])]]
+            stride //= 2
+        starts.append(start)
+    cuts = [m]
+    for start in reversed(starts):
+        cuts.append(int(start[cuts[-1]]))
+    mass, first_moment = (np.diff(histogram._cumulative[k][cuts[::-1]]) for k in (0, 1))
+    levels = (first_moment / mass).astype(float)
+    return _State(levels, histogram, np.ones(n, dtype=bool)).quantizer("converged", n, math.sqrt(histogram.variance))
 
 
 def _solve_definite(diagonal: Any, off: Any, rhs: Any) -> Any:

@@ -6,7 +6,8 @@ A codebook lives on [-1, 1] and is multiplied by the scale of a block. `scaling`
 - ``"signed"``: the element of largest magnitude with its sign, so that it is always mapped to +1.
 
 The shipped NF4 table (bitsandbytes, QLoRA) differs from the exact construction by up to 1.9e-7: bitsandbytes
-rounds its offset to 0.9677083 and then its probabilities to float32. `NF4` is the shipped table, and ``normal_float(4)`` the exact construction.
+rounds its offset to 0.9677083 and then its probabilities to float32. `NF4` is the shipped table, and
+``normal_float(4)`` the exact construction.
 """
 
 from __future__ import annotations

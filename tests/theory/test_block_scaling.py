@@ -12,7 +12,7 @@ from mpmath import mp, mpf
 from scipy import integrate, special, stats
 
 from tests import strategies, tolerances
-from theory import block_scaling, codebook_design
+from theory import block_scaling, codebook_design, ggd
 from theory.block_scaling import (
     absmax_cdf,
     absmax_excess,
@@ -120,7 +120,7 @@ def test_bounds_on_the_mean(beta, n, sigma):
     assert mean <= high * rounding
     assert math.isinf(high) == (beta < 1)
     for q in (1.0, 2.0, 6.0, 20.0):
-        assert mean <= moment_bound(n, q, source.abs_moment(q)) * rounding
+        assert mean <= moment_bound(n, q, ggd.abs_moment(q, beta, sigma)) * rounding
 
 
 def test_bounds_in_balls():
@@ -148,15 +148,17 @@ def test_certified_check_values():
     ctx.prec = 128
     try:
         ball = mse(NF4, 64, GGD(arb(2), arb(1)))
-        assert ball.contains(arb("0.0084600529066132409318110295457696"))
-        assert ball.rad() < 1e-33
+        assert abs(ball - arb("0.0084600529066132409318110295457696")) < 1e-33
     finally:
         ctx.prec = 53
     assert mse(NF4, 64, GGD(1.7)) == close(0.0087905402, abs=5e-11)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 16, 64, 4096])
-@pytest.mark.parametrize("beta", [0.5, 0.85, 1.45, 2.0, 2.3, 8.0])
+@pytest.mark.parametrize(
+    ("beta", "n"),
+    [(0.5, 1), (2.3, 1), (0.5, 2), (1.45, 2), (2.3, 2), (8.0, 2), (0.85, 3), (2.9, 3), (0.5, 64), (1.7, 16),
+     (8.0, 64), (0.5, 4096), (2.0, 4096), (8.0, 4096)],
+)  # fmt: skip
 def test_float_lies_in_the_ball(beta, n):
     for codebook in CODEBOOKS:
         ball = mse(codebook, n, GGD(arb(beta), arb(1)))
@@ -169,12 +171,12 @@ def test_float_lies_in_the_ball(beta, n):
 def by_quadrature(codebook, n, source, k=None, power=2):
     """Adaptive quadrature over s and over the cells; nothing is shared with `theory` but the levels."""
     law, levels, k = stats.gennorm(source.beta, scale=source.alpha), codebook.levels, n if k is None else k
-    edges = (levels[1:] + levels[:-1]) / 2
+    kinks = [*levels, *(levels[1:] + levels[:-1]) / 2]
 
     def region(s, lo, hi):  # of the quantizer error over lo < |x| < hi
         total = 0.0
         for sign in (-1, 1):
-            cuts = [lo, *sorted(e * s * sign for e in edges if lo < e * s * sign < hi), hi]
+            cuts = [lo, *sorted(e * s * sign for e in kinks if lo < e * s * sign < hi), hi]
             for a, b in itertools.pairwise(cuts):
                 level = s * nearest(levels, np.array(sign * (a + b) / 2 / s))
                 f = lambda x, level=level, sign=sign: law.pdf(x) * abs(sign * x - level) ** power  # noqa: E731
@@ -191,7 +193,8 @@ def by_quadrature(codebook, n, source, k=None, power=2):
         return density * (inside + outside + end) / n
 
     cuts = [0.0, *(law.isf(t / 2) for t in (0.9, 0.5, 0.1, 1e-2, 1e-4, 1e-8, 1e-14, 1e-20))]
-    return math.fsum(integrate.fixed_quad(np.vectorize(integrand), a, b, n=12)[0] for a, b in itertools.pairwise(cuts))
+    panels = (integrate.fixed_quad(np.vectorize(integrand), a, b, n=12)[0] for a, b in itertools.pairwise(cuts))
+    return math.fsum(panels)
 
 
 @pytest.mark.parametrize("codebook", [NF4, FULL, BOF4S_64, Codebook("three", [-0.8, 0.1, 0.6], 2)])
@@ -211,7 +214,8 @@ def test_partial_moments_and_summation_by_parts_agree(beta, n, sigma, data):
     codebook = data.draw(st.sampled_from([*CODEBOOKS, E2M1, AF4_64, BOF4S_64, integer(2), integer(8)]))
     k = data.draw(st.integers(1, n))
     law = BlockSource(source, n, k, scaling=codebook.scaling)
-    assert law.mse(codebook.levels) == close(codebook_design.mse(codebook.levels, law), rel=1e-9, abs=1e-13 * sigma**2)
+    expected = codebook_design.mse(codebook.levels, law)
+    assert law.mse(codebook.levels) == close(expected, rel=1e-9, abs=1e-13 * sigma**2)
 
 
 def test_scaling_and_mirror_images():
@@ -284,14 +288,15 @@ def enumerated(histogram, n, codebook, power=2):
 @pytest.mark.parametrize("codebook", [NF4, FULL, integer(2), Codebook("three", [-0.8, 0.1, 0.6], 2)])
 @pytest.mark.parametrize(
     ("values", "counts"),
-    [([-1.5, -0.25, 0.5, 1.0], [1, 5, 3, 2]), ([-1.0, 0.0, 0.3, 1.0], [1, 1, 1, 1]), ([0.25, 0.5, 0.75, 2.0], [1, 2, 3, 4]),
-     ([-2.0, -1.9, -0.1, 0.0], [3, 1, 2, 9])],
+    [([-1.5, -0.25, 0.5, 1.0], [1, 5, 3, 2]), ([-1.0, 0.0, 0.3, 1.0], [1, 1, 1, 1]),
+     ([0.25, 0.5, 0.75, 2.0], [1, 2, 3, 4]), ([-2.0, -1.9, -0.1, 0.0], [3, 1, 2, 9])],
 )  # fmt: skip
 def test_histogram_against_every_block(values, counts, codebook):
     histogram = Histogram(np.array(values), np.array(counts))
     for n in (1, 2, 3):
-        assert mse(codebook, n, histogram) == close(enumerated(histogram, n, codebook), rel=1e-13, abs=1e-16)
-        assert mae(codebook, n, histogram) == close(enumerated(histogram, n, codebook, power=1), rel=1e-13, abs=1e-16)
+        for power, error in ((2, mse), (1, mae)):
+            expected = enumerated(histogram, n, codebook, power)
+            assert error(codebook, n, histogram) == close(expected, abs=tolerances.SUM_OF_MOMENTS)
     blocks = [np.abs(b).max() for b in itertools.product(values, repeat=3)]
     weights = [np.prod(p) for p in itertools.product(histogram.probabilities, repeat=3)]
     assert absmax_mean(3, histogram) == close(np.dot(blocks, weights), rel=1e-14)
@@ -342,7 +347,8 @@ def test_no_other_place_for_the_zero_is_better(scaling, fixed):
     law, best = BlockSource(GGD(1.5), 64, scaling=scaling), best_codebook(12, 64, GGD(1.5), fixed)
     least = mse(best, 64, GGD(1.5))
     for zero in range(2, 10):
-        start = np.concatenate([np.linspace(-1 if -1 in fixed else -0.9, 0, zero + 1), np.linspace(0, 1, 12 - zero)[1:]])
+        below, above = np.linspace(-1 if -1 in fixed else -0.9, 0, zero + 1), np.linspace(0, 1, 12 - zero)
+        start = np.concatenate([below, above[1:]])
         ends = [0, zero, 11] if -1 in fixed else [zero, 11]
         assert stationary(start, law, fixed=ends).mse >= least * (1 - 1e-12)
     assert (best.levels > 0).sum() >= (best.levels < 0).sum()
