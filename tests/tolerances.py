@@ -80,3 +80,6 @@ SUM_OF_MOMENTS = 4e-15
 # What is left of "level = centroid", in units of sigma. In a tail cell of 1e-8 of the mass a centroid is the ratio of
 # two differences of incomplete gammas: 3e-11 for 1024 levels of the heaviest tail, 1e-14 for 16.
 CENTROID = 1e-9
+
+# The step and the Lagrangian are roots of a rate that is itself a sum of 1e3 terms: measured 1e-12 bit.
+RATE = 1e-10

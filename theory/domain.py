@@ -59,6 +59,7 @@ FISHER_SHAPE = Domain(0.5)
 LOG_CONCAVE_SHAPE = Domain(1, low_open=False)
 OPEN_UNIT = Domain(0, 1)
 COUNT = Domain(1, low_open=False, integer=True)
+ORDER = Domain(0, low_open=False, integer=True)
 
 
 def check(name: str, value: Any, domain: Domain) -> None:

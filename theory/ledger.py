@@ -146,7 +146,7 @@ def gap_ledger(
     >>> from theory.codebooks import NF4
     >>> ledger = gap_ledger(0.0084600529, 4, GGD(2.0), NF4, 64)
     >>> round(ledger.total, 3), [round(step.bits, 3) + 0.0 for step in ledger.steps]
-    (0.557, [0.0, 0.0, 0.255, 0.386, -0.125, 0.041, 0.0, 0.0])
+    (0.557, [0.0, 0.0, 0.255, 0.387, -0.125, 0.041, 0.0, 0.0])
     """
     accept(D=(D, POSITIVE), bits=(bits, COUNT), block_size=(block_size, COUNT))
     variance = float(source.variance)

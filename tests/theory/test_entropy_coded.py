@@ -1,0 +1,214 @@
+"""Entropy-coded scalar quantizers: against sums by hand, the Gish-Pierce limit, Shannon's bound and each other."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate, optimize, stats
+
+from tests import strategies, tolerances
+from theory import shannon
+from theory.entropy_coded import ecsq, optimal_ecsq
+from theory.scalar import lloyd_max
+from theory.sources import GGD, Histogram
+
+GISH_PIERCE = math.log2(2 * math.pi * math.e / 12) / 2
+close = pytest.approx
+
+
+def law(source):
+    return stats.gennorm(source.beta, scale=source.alpha)
+
+
+def measured(q, source):
+    """Rate and distortion of the levels and thresholds of `q`, by scipy's distribution function and quadrature."""
+    p, total, entropy = law(source), 0.0, 0.0
+    edges = [p.ppf(1e-22), *q.thresholds, p.isf(1e-22)]
+    for level, (a, b) in zip(q.levels, pairwise(edges), strict=True):
+        mass = p.cdf(b) - p.cdf(a) if a < 0 else p.sf(a) - p.sf(b)
+        entropy -= mass * math.log2(mass) if mass > 0 else 0.0
+        cuts = sorted({a, b, *({0.0} if a < 0 < b else ())})
+        for lo, hi in pairwise(cuts):
+            f = lambda x, level=level: (x - level) ** 2 * p.pdf(x)  # noqa: E731
+            total += integrate.quad(f, lo, hi, epsabs=1e-15, epsrel=1e-10)[0]
+    return entropy, total
+
+
+def gap(q, source):
+    """Bits above the Shannon lower bound."""
+    return float(q.rate - shannon.lower_bound(source, q.mse))
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 1.7, 2.0, 8.0])
+@pytest.mark.parametrize("step", [0.3, 1.0, 2.7])
+def test_rate_is_the_entropy_and_mse_the_error(beta, step):
+    source = GGD(beta, 1.5)
+    q = ecsq(source, step=step)
+    rate, error = measured(q, source)
+    assert q.rate == close(rate, abs=1e-12)
+    assert q.mse == close(error, rel=1e-9)
+    assert np.diff(q.thresholds) == close(step, rel=1e-9)
+    assert min(abs(q.thresholds)) == close(step / 2, rel=1e-12)  # a cell is centred on 0
+    assert q.levels == close(-q.levels[::-1], abs=1e-10)
+
+
+def test_laplace_cells_in_closed_form():
+    # Memorylessness: outside the middle cell the index is geometric.
+    source, step = GGD(1.0), 0.8
+    middle, ratio = 1 - math.exp(-step / 2 / source.alpha), math.exp(-step / source.alpha)
+    side = (1 - middle) / 2
+    each = -math.log2(1 - ratio) - ratio / (1 - ratio) * math.log2(ratio)  # entropy of the geometric law
+    expected = -middle * math.log2(middle) - 2 * side * math.log2(side) + 2 * side * each
+    assert ecsq(source, step=step).rate == close(expected, abs=1e-12)
+
+
+@given(strategies.betas(0.5, 8.0), st.floats(0.02, 8.0), strategies.sigmas())
+def test_the_rate_asked_for(beta, rate, sigma):
+    q, unit = ecsq(GGD(beta, sigma), rate=rate), ecsq(GGD(beta), rate=rate)
+    assert q.rate == close(rate, abs=tolerances.RATE)
+    assert q.mse == close(sigma**2 * unit.mse, rel=1e-9)
+    assert gap(unit, GGD(beta)) > 0
+
+
+@pytest.mark.parametrize("beta", [0.7, 1.0, 1.7, 2.0, 8.0])
+def test_gish_pierce_limit(beta):
+    source = GGD(beta)
+    gaps = [gap(ecsq(source, rate=r), source) for r in (3, 5, 7, 9)]
+    assert gaps[-1] == close(GISH_PIERCE, abs=1e-3 if beta == 0.7 else 3e-4)
+    assert abs(gaps[-1] - GISH_PIERCE) < abs(gaps[0] - GISH_PIERCE)
+    assert GISH_PIERCE == close(0.254614, abs=5e-7)
+    if beta == 2:  # no bound, but the Gaussian approaches from below
+        assert np.all(np.diff(gaps) > 0)
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+@pytest.mark.parametrize("rate", [1e-3, 1e-6])
+def test_tiny_rates(beta, rate):
+    q = ecsq(GGD(beta), rate=rate)
+    assert q.rate == close(rate, rel=1e-6)
+    assert 1 - 20 * rate < q.mse < 1
+
+
+def test_histograms():
+    x = np.round(law(GGD(1.5)).rvs(100_000, random_state=np.random.default_rng(0)), 2)
+    histogram = Histogram(*np.unique(x, return_counts=True))
+    q = ecsq(histogram, step=0.5)
+    index = np.digitize(x, q.thresholds, right=True)
+    p = np.bincount(index) / len(x)
+    assert q.rate == close(-np.sum(p * np.log2(p)), abs=1e-12)
+    assert q.mse == close(np.mean((x - q.levels[index]) ** 2), rel=1e-10)
+    best, plain = optimal_ecsq(histogram, 2.0), ecsq(GGD(1.5), rate=2.0)
+    assert best.mse == close(plain.mse, rel=0.03)
+    assert best.rate == close(2.0, abs=0.01)
+    assert best.status == "converged" or f"nearest {best.rate:.6f}" in best.status
+
+
+def test_a_histogram_with_holes():
+    # Empty cells vanish: three atoms need three levels, and lose nothing.
+    q = ecsq(Histogram([-5.0, 0.0, 1.0], [1, 2, 1]), step=0.5)
+    assert q.levels == close([-5.0, 0.0, 1.0])
+    assert (q.rate, q.mse) == (1.5, close(0, abs=tolerances.SUM_OF_MOMENTS * 25))
+    assert np.all(np.diff(np.searchsorted(q.thresholds, [-5.0, 0.0, 1.0])) == 1)
+
+
+@pytest.mark.parametrize("beta", [0.5, 0.8, 1.0, 1.7, 2.0, 4.0])
+@pytest.mark.parametrize("rate", [0.3, 1.0, 2.5, 4.0])
+def test_optimum_between_shannon_and_the_uniform_thresholds(beta, rate):
+    source = GGD(beta)
+    best, plain = optimal_ecsq(source, rate), ecsq(source, rate=rate)
+    if best.status != "converged":  # the hull has a flat piece there
+        assert f"nearest {best.rate:.6f}" in best.status
+        return
+    assert best.rate == close(rate, abs=tolerances.RATE)
+    assert shannon.distortion_lower_bound(source, rate) < best.mse <= plain.mse * (1 + 1e-9)
+    assert (best.rate, best.mse) == close(measured(best, source), rel=1e-8)
+
+
+@pytest.mark.parametrize(("beta", "rate"), [(2.0, 1.0), (1.0, 2.0), (0.6, 1.5), (4.0, 3.0), (2.0, 4.0)])
+def test_no_threshold_can_move(beta, rate):
+    # At the optimum dD + lambda dH = 0 for every threshold, with one lambda; found from D and H alone.
+    source = GGD(beta)
+    q = optimal_ecsq(source, rate)
+
+    def rate_and_error(thresholds):
+        t = np.concatenate([[-np.inf], thresholds, [np.inf]])
+        m0, m1, m2 = (source.partial_moment(k, t[:-1], t[1:]) for k in range(3))
+        return -np.sum(m0 * np.log(m0)), np.sum(m2 - m1**2 / m0)
+
+    matter = np.flatnonzero(np.abs(q.thresholds) < 3)
+    slopes, h = [], 1e-5
+    for i in matter:
+        up, down = (rate_and_error(q.thresholds + s * h * (np.arange(len(q.thresholds)) == i)) for s in (1, -1))
+        slopes.append([(u - d) / (2 * h) for u, d in zip(up, down, strict=True)])
+    rates, errors = np.array(slopes).T
+    lagrangian = -(rates @ errors) / (rates @ rates)
+    assert errors == close(-lagrangian * rates, abs=2e-7)
+    h = 0.02  # and lambda is the slope of the curve
+    ahead, behind = (optimal_ecsq(source, rate + s * h).mse for s in (1, -1))
+    assert (behind - ahead) / (2 * h * math.log(2)) == close(lagrangian, rel=2e-3)
+
+
+def test_one_bit_of_a_flat_source_is_its_sign():
+    # From a cell about 0 no descent gets there.
+    best = optimal_ecsq(GGD(8.0), 1.0)
+    assert best.mse == close(lloyd_max(GGD(8.0), 2).mse, rel=1e-9)
+    assert best.mse < 0.6 * ecsq(GGD(8.0), rate=1.0).mse
+
+
+def three_cells(rate):
+    """The best symmetric three-cell quantizer of the Gaussian with that entropy."""
+    def entropy(t):
+        p = stats.norm.sf(t)
+        return -2 * p * math.log2(p) - (1 - 2 * p) * math.log2(1 - 2 * p)
+
+    t = optimize.brentq(lambda t: entropy(t) - rate, 0.7, 8)
+    return 1 - 2 * stats.norm.pdf(t) ** 2 / stats.norm.sf(t)
+
+
+def test_at_low_rate_three_cells_do_nearly_all():
+    best = optimal_ecsq(GGD(2.0), 0.1).mse
+    assert best <= three_cells(0.1) * (1 + 1e-12)
+    assert best == close(three_cells(0.1), rel=1e-5)
+
+
+def test_entropy_coding_gains_on_lloyd_max():
+    for beta in (1.0, 2.0):
+        assert optimal_ecsq(GGD(beta), 4.0).mse < 0.8 * lloyd_max(GGD(beta), 16).mse
+
+
+@settings(max_examples=15)
+@given(strategies.betas(0.7, 3.0), st.floats(0.5, 5.0), strategies.sigmas())
+def test_scale(beta, rate, sigma):
+    best, unit = optimal_ecsq(GGD(beta, sigma), rate), optimal_ecsq(GGD(beta), rate)
+    assert (best.status, unit.status) == ("converged", "converged")
+    assert best.mse == close(sigma**2 * unit.mse, rel=1e-8)
+
+
+def test_off_the_hull_it_says_so():
+    # Between four and five levels of a nearly flat source lies a segment of the hull.
+    best = optimal_ecsq(GGD(8.0), 2.0)
+    assert best.status == f"rate 2.0 is not on the convex hull: nearest {best.rate:.6f}"
+    assert best.rate == close(1.9975, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ecsq(GGD(2.0)), "either step= or rate=, not both or neither"),
+        (lambda: ecsq(GGD(2.0), step=1.0, rate=1.0), "not both"),
+        (lambda: ecsq(GGD(2.0), step=-1.0), r"step = -1.0 is outside \(0, inf\)"),
+        (lambda: ecsq(GGD(2.0), step=math.nan), "step = nan is outside"),
+        (lambda: ecsq(GGD(2.0), rate=0.0), r"rate = 0.0 is outside \(0, inf\)"),
+        (lambda: ecsq(GGD(2.0), rate=25.0), "rate = 25.0 bits needs over 40,000 cells .*at most"),
+        (lambda: ecsq(GGD(2.0), step=1e-9), "makes more than 4 million cells: give at least 1e-05"),
+        (lambda: ecsq(Histogram([-1.0, 1.0], [1, 1]), rate=1.5), "rate = 1.5 bits needs over 40,000 cells"),
+        (lambda: optimal_ecsq(GGD(2.0), 0.0), "rate = 0.0 is outside"),
+        (lambda: optimal_ecsq(GGD(2.0), 30.0), "needs over 40,000 cells"),
+    ],
+)
+def test_refusals(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
