@@ -28,7 +28,7 @@ _error = Console(stderr=True)
 Model = Annotated[str, typer.Argument(help="pocket-llama, a local checkpoint folder, or a Hub id.")]
 Quantizers = Annotated[
     list[str] | None,
-    typer.Option("--quantizer", "-q", help="nf4, fp4 or intB; may be repeated. [default: nf4, fp4, int4; --json: nf4]"),
+    typer.Option("--quantizer", "-q", help="nf4, fp4, intB; repeatable. [default: nf4, fp4, int4; with --json: nf4]"),
 ]
 BlockSize = Annotated[int, typer.Option(help="Weights that share a scale.")]
 Out = Annotated[Path, typer.Option(help="Folder for the page, the figures and the measurements (made if missing).")]

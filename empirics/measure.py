@@ -166,7 +166,7 @@ class Matrix:
         self._scalar: dict[int, tuple[float, float, float]] = {}
 
     def scalar(self, bits: int) -> tuple[float, float, float]:
-        """Exact distortions of Lloyd-Max, the optimal uniform and the entropy-coded quantizer of the matrix itself."""
+        """Exact distortions of Lloyd-Max, the best uniform and the entropy-coded quantizer of the matrix itself."""
         if bits not in self._scalar:
             levels = min(2**bits, len(self.atoms.values))
             found = (
@@ -240,7 +240,8 @@ def _statistics(tensor: torch.Tensor, info: TensorInfo, atoms: Histogram) -> Sta
     if len(live) < len(second):
         notes.append(f"{len(second) - len(live)} of {len(second)} rows are all zero")
     if atoms.displacement:
-        notes.append(f"histogram in buckets: weights moved by {atoms.displacement / deviation:.1e} standard deviations")
+        moved = atoms.displacement / deviation
+        notes.append(f"histogram in buckets: weights moved by {moved:.1e} standard deviations")
     m2, m4, m6, m8 = (atoms.abs_moment(k) for k in (2, 4, 6, 8))
     kurtosis = m4 / m2**2
     # Delta method for the ratio m4/m2**2 of n independent weights.

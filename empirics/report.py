@@ -172,7 +172,7 @@ def json(results: Results, quantizer: str) -> dict[str, Any]:
 
 def csv_text(results: Results) -> str:
     """Make the tidy table: a row for each matrix and quantizer, a column for each number and standard error."""
-    out = io.StringIO(newline="")
+    out = io.StringIO()
     rows = [_row(m) for m in results.measurements]
     if rows:
         writer = csv.DictWriter(out, rows[0], lineterminator="\n")

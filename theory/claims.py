@@ -26,6 +26,7 @@ from theory import block_scaling, ggd, scalar, shannon
 from theory.arithmetic import Number
 from theory.codebooks import Codebook
 from theory.domain import COUNT, FISHER_SHAPE, LOG_CONCAVE_SHAPE, SHAPE, Domain
+from theory.ledger import best_block_mse
 from theory.sources import GGD
 
 
@@ -285,9 +286,7 @@ _ALL = (
     ),
     Claim(
         "block.best-codebook", "D of the best codebook of as many levels <= D, iid blocks",
-        lambda s: block_scaling.mse(
-            block_scaling.best_codebook(len(s.codebook), s.n, s.source), s.n, s.source
-        ),
+        lambda s: best_block_mse(s.source, len(s.codebook), s.n),
         lambda s: s.mse,
         {"beta": _within(LOG_CONCAVE_SHAPE, _BLOCK_SHAPE), "n": _within(_BLOCK, Domain(8, 512)),
          "codebook": COUNT},

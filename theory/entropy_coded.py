@@ -68,12 +68,13 @@ def ecsq(source: Source, *, step: float | None = None, rate: float | None = None
             return float(_uniform_threshold(source, math.exp(log_step), reach).rate - rate)
 
         # At high rate the step is sqrt(12 D); from there outward by octaves to a sign change.
-        low = high = math.log(sigma * math.sqrt(12)) - float(rate) * math.log(2)
+        finest = math.log(reach / 20_000)
+        low = high = max(math.log(sigma * math.sqrt(12)) - float(rate) * math.log(2), finest)
         while excess(low) < 0:
-            low -= math.log(2)
-            if low < math.log(reach / 20_000):
+            if low == finest:
                 most = excess(low) + rate
                 raise ValueError(f"rate = {rate} bits needs over 40,000 cells of this source (at most {most:.3f})")
+            low = max(low - math.log(2), finest)
         while excess(high) > 0:
             high += math.log(2)
             if high > math.log(4 * reach):

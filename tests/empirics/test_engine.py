@@ -65,9 +65,11 @@ def test_a_bad_tensor_does_not_cost_the_good_ones(tmp_path):
 
 
 def test_the_model_total_is_the_mean_over_its_weights(tmp_path):
-    found = run(checkpoint(tmp_path / "m", a=normal(32, 64), b=normal(64, 128, seed=1)), QUANTIZERS, 64, Store(":memory:"))
+    model = checkpoint(tmp_path / "m", a=normal(32, 64), b=normal(64, 128, seed=1))
+    found = run(model, QUANTIZERS, 64, Store(":memory:"))
     a, b = found.of("nf4")
-    assert found.total("nf4").total == pytest.approx((2048 * a.ledger.total + 8192 * b.ledger.total) / 10240, abs=1e-14)
+    mean = (2048 * a.ledger.total + 8192 * b.ledger.total) / 10240
+    assert found.total("nf4").total == pytest.approx(mean, abs=1e-14)
     assert found.quantizers == ["nf4", "int4"]
 
 
