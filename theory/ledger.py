@@ -98,7 +98,7 @@ def _limits(source: GGD, bits: int) -> _Limits:
 
 @lru_cache(maxsize=4096)
 def best_block_mse(source: GGD, size: int, n: int, scaling: str = "absmax") -> float:
-    """Distortion of the best codebook of `size` levels under block scaling; kept, for it takes a tenth of a second."""
+    """Distortion of the best codebook of `size` levels under block scaling; kept, for it takes 0.1 s."""
     fixed = (0.0, 1.0) if scaling == "signed" else (-1.0, 0.0, 1.0)
     return float(block_scaling.mse(block_scaling.best_codebook(size, n, source, fixed), n, source))
 

@@ -59,8 +59,8 @@ def test_predictions_agree_with_measurement_on_iid_weights(iid, name):
     assert abs(found.measured_mse - found.predicted_mse_iid) < 4 * (found.mse_error + slope)
     assert abs(found.measured_mse - found.predicted_mse_row) < 4 * (found.mse_error + slope)
     values = iid.tensor.double()
-    error = (quantizers.get(name).quantize(iid.tensor, 64).double() - values).square().mean() / values.var(correction=0)
-    assert found.measured_mse == pytest.approx(float(error), rel=1e-12)
+    error = (quantizers.get(name).quantize(iid.tensor, 64).double() - values).square().mean()
+    assert found.measured_mse == pytest.approx(float(error / values.var(correction=0)), rel=1e-12)
     assert math.fsum(step.bits for step in found.ledger.steps) == pytest.approx(found.ledger.total, abs=1e-12)
 
 
@@ -164,7 +164,7 @@ def test_a_wrong_measurement_is_caught(iid):
         ("worst", 1.001 * NF4.largest_half_gap, "block.error-pointwise"),
         ("measured_mse", 1.001 * honest.absmax_second_moment * NF4.largest_half_gap**2, "block.error-mean-square"),
         ("absmax_mean", 1.05 * honest.absmax_mean, "block.absmax-mean-upper"),
-        ("absmax_mean", 0.92 * honest.absmax_mean, "block.absmax-mean-lower"),
+        ("absmax_mean", 0.88 * honest.absmax_mean, "block.absmax-mean-lower"),
         ("lloyd_max_mse", 1.001 * honest.uniform_mse, "scalar.lloyd-max-below-uniform"),
     ]:
         verdict = checks.judge(CLAIMS[claim], replace(honest, **{field: value, "mse_error": 1e-9}))
