@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
@@ -174,6 +175,11 @@ def show(result: dict[str, Any]) -> None:
             less = ">= " if row["baseline_weights"] < result["weights"] else ""
             cells += [f"{1e3 * theirs:,.0f}", f"{row['baseline_weights']:,}", f"{less}{theirs / mine:,.1f}"]
         table.add_row(row["name"], *cells)
+    scalar_part = result["rows"][:4]
+    mine, theirs = (math.fsum(row[side] for row in scalar_part) for side in ("ours_s", "baseline_s"))
+    less = ">= " if any(row["baseline_weights"] < result["weights"] for row in scalar_part) else ""
+    ours = [f"{1e3 * mine:,.1f}", f"{mine / result['copy_s']:,.1f}"]
+    table.add_row("the first four together", *ours, f"{1e3 * theirs:,.0f}", "", f"{less}{theirs / mine:,.1f}")
     table.add_row("copy of the tensor", f"{1e3 * result['copy_s']:,.1f}", "1.0")
     console = Console(width=110)
     console.print(table)

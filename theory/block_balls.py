@@ -49,12 +49,13 @@ def _certified(compute: Callable[[GGD], arb], source: GGD) -> Number:
     raise ArithmeticError(f"the ball {result} does not decide {target} bits")
 
 
-def _over_maximum(power: int, g: Callable[[Any, Any], Any], bound: int, n: int, source: GGD) -> arb:
+def _over_maximum(power: int, g: Callable[[Any, Any], Any], bound: int, n: int, source: GGD, bits: int = 0) -> arb:
     r"""Enclose :math:`\int f(s) g(s, F(s))\,ds`, f the density of |X|, for g homogeneous as in the module's note.
 
-    `power` is p there, and :math:`0 \le g \le` ``bound`` :math:`n F^{n-1} s^p`.
+    `power` is p there, and :math:`0 \le g \le` ``bound`` :math:`n F^{n-1} s^p`. The rule and its ends are chosen for
+    an error of about 2**-bits; with few bits the ball is wide, and as rigorous.
     """
-    beta, bits = float(source.beta.mid()), ctx.prec + 8
+    beta, bits = float(source.beta.mid()), bits or ctx.prec + 8
     # The largest step over the angles beta a: a wide strip pays kappa, a narrow one pays 1/a.
     angle = np.linspace(0.005, 1.565, 313)
     steps = 2 * np.pi * angle / beta / (bits * math.log(2) - (n + power) / beta * np.log(np.cos(angle)))

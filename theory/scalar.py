@@ -117,8 +117,8 @@ def uniform(source: Source, n: int) -> Quantizer:
 
     Notes
     -----
-    Brent's method on the step, bracketed by a scan over three decades; the scan matters on histograms, where the
-    distortion is only piecewise smooth, and for heavy tails.
+    Brent's method on the step, bracketed by a scan from small steps to the ends of the source; the scan matters on
+    histograms, where the distortion is only piecewise smooth, and for heavy tails.
 
     Examples
     --------
@@ -140,7 +140,8 @@ def uniform(source: Source, n: int) -> Quantizer:
         m0, m1 = cell_moments(source, step * midpoints(offsets), orders=2)
         return float(total(offsets * (step * offsets * m0 - m1)))
 
-    scan = sigma * np.geomspace(0.05, 64.0, 128) * 2 / n
+    reach = max(abs(float(source.quantile(p))) for p in (1e-12, 1 - 1e-12))
+    scan = np.geomspace(0.05 * sigma, max(8 * sigma, reach), 128) * 2 / n
     best = int(np.argmin([distortion(step) for step in scan]))
     low, high = scan[max(best - 1, 0)], scan[min(best + 1, len(scan) - 1)]
     if source.continuous:

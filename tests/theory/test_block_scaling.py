@@ -12,7 +12,7 @@ from mpmath import mp, mpf
 from scipy import integrate, special, stats
 
 from tests import strategies, tolerances
-from theory import block_scaling, codebook_design, ggd
+from theory import block_balls, block_scaling, codebook_design, ggd
 from theory.block_scaling import (
     absmax_cdf,
     absmax_excess,
@@ -99,6 +99,35 @@ def test_laplace_maximum_in_closed_form(n):
         exact = 3 / arb(2).sqrt() * sum((1 / arb(i) for i in range(1, n + 1)), arb(0))
         assert ball.overlaps(exact)
         assert ball.rel_accuracy_bits() > 80
+    finally:
+        ctx.prec = 53
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 16, 32])
+@pytest.mark.parametrize("n", [1, 2, 5, 64])
+def test_a_coarse_rule_is_as_rigorous(bits, n):
+    # At 200 bits of precision nothing but the error bounds widens the ball.
+    ctx.prec = 200
+    try:
+        ball = block_balls._over_maximum(1, lambda s, cdf: n * cdf ** (n - 1) * s, 1, n, GGD(arb(1), arb(1)), bits)
+        exact = sum((1 / arb(i) for i in range(1, n + 1)), arb(0)) / arb(2).sqrt()
+        assert ball.contains(exact)
+        assert 2.0 ** -(2 * bits + 20) < (ball / exact).rad() < 2.0 ** (6 - bits)
+    finally:
+        ctx.prec = 53
+
+
+@pytest.mark.parametrize("end", ["gammaincinv", "gammainccinv"])
+@pytest.mark.parametrize("n", [2, 64])
+def test_what_lies_beyond_the_nodes_is_in_the_ball(monkeypatch, end, n):
+    inverse = getattr(special, end)
+    monkeypatch.setattr(block_balls, end, lambda a, p: inverse(a, p**0.2))  # stop far too early
+    ctx.prec = 100
+    try:
+        ball = absmax_mean(n, GGD(arb(1), arb(1)))
+        exact = sum((1 / arb(i) for i in range(1, n + 1)), arb(0)) / arb(2).sqrt()
+        assert ball.contains(exact)
+        assert 1e-12 < (ball / exact).rad() < 1e-3
     finally:
         ctx.prec = 53
 
@@ -216,6 +245,17 @@ def test_partial_moments_and_summation_by_parts_agree(beta, n, sigma, data):
     law = BlockSource(source, n, k, scaling=codebook.scaling)
     expected = codebook_design.mse(codebook.levels, law)
     assert law.mse(codebook.levels) == close(expected, rel=1e-9, abs=1e-13 * sigma**2)
+
+
+@pytest.mark.parametrize("k", [8, 5])
+def test_density_of_a_normalized_element(k):
+    law, y, h = BlockSource(GGD(1.4), 8, k), np.array([-2.5, -0.7, 0.0, 0.3, 0.98, 1.5, 4.0]), 1e-5
+    slope = law.partial_moment(0, y - h, y + h) / (2 * h)
+    assert law.pdf(y) == close(slope, rel=1e-5, abs=1e-9)
+    assert law.partial_moment(0, -np.inf, np.inf) == close(law.scale_moment(2), rel=1e-12)
+    # Undoing the scale gives the elements back: E[S**2 (X/S)**2].
+    assert law.partial_moment(2, -np.inf, np.inf) == close(1, rel=1e-11)
+    assert law.partial_moment(1, -np.inf, np.inf) == close(0, abs=1e-14)
 
 
 def test_scaling_and_mirror_images():
@@ -352,6 +392,15 @@ def test_no_other_place_for_the_zero_is_better(scaling, fixed):
         ends = [0, zero, 11] if -1 in fixed else [zero, 11]
         assert stationary(start, law, fixed=ends).mse >= least * (1 - 1e-12)
     assert (best.levels > 0).sum() >= (best.levels < 0).sum()
+
+
+@pytest.mark.parametrize(("beta", "n", "size", "level"), [(1.0, 64, 16, 0.6), (2.0, 8, 9, 0.3), (0.6, 16, 5, -0.4)])
+def test_no_other_place_for_a_fixed_level_is_better(beta, n, size, level):
+    law, least = BlockSource(GGD(beta), n), math.inf
+    for place in range(1, size - 1):
+        start = np.concatenate([np.linspace(-1, level, place + 1), np.linspace(level, 1, size - place)[1:]])
+        least = min(least, stationary(start, law, fixed=[0, place, size - 1]).mse)
+    assert mse(best_codebook(size, n, GGD(beta), (-1, level, 1)), n, GGD(beta)) == close(least, rel=1e-9)
 
 
 def test_optimal_codebooks_beat_the_others():

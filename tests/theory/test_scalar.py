@@ -324,6 +324,15 @@ def test_uniform_by_minimizing_a_quadrature(beta, n):
     assert step == close(best.x, rel=1e-3)  # the minimum is flat
 
 
+@pytest.mark.parametrize(("beta", "n"), [(0.25, 2), (0.25, 1024), (0.3, 9), (20.0, 1024)])
+def test_uniform_at_the_ends_of_the_family(beta, n):
+    found, offsets = uniform(GGD(beta), n), np.arange(n) - (n - 1) / 2
+    step = found.levels[1] - found.levels[0]
+    near = [mse(step * factor * offsets, GGD(beta)) for factor in (0.97, 1, 1.03)]
+    assert near[1] < min(near[0], near[2])
+    assert found.mse == close(near[1], rel=1e-9)
+
+
 @given(strategies.histograms(), st.integers(1, 9))
 def test_uniform_on_atoms(histogram, n):
     if histogram.variance == 0:
