@@ -152,8 +152,3 @@ def _clear_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         _error.print("interrupted; the same command goes on where it stopped")
         raise typer.Exit(130) from None
-
-
-def main() -> None:
-    """Entry point of ``quantgap``."""
-    app(prog_name="quantgap")
