@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from theory import block_scaling, scalar, shannon
+from theory import block_scaling, rate_distortion, scalar, shannon
 from theory.codebooks import BOF4S_64, FP4, NF4, integer
 from theory.ledger import STEPS, average, gap_ledger
 from theory.sources import GGD
@@ -44,6 +44,14 @@ def test_each_distortion_is_the_public_function_of_its_step():
     assert d["codebook"] == pytest.approx(block_scaling.mse(FP4, 32, source), rel=1e-12)
     assert d["rows"] == pytest.approx(block_scaling.mse(FP4, 32, within), rel=1e-12)
     assert d["unexplained"] == 0.01
+
+
+def test_the_shannon_step_ends_at_what_can_be_achieved():
+    source = GGD(0.6)  # heavy tails: here the Shannon lower bound is not tight
+    d = {s.name: s.distortion for s in gap_ledger(0.01, 4, source, NF4, 64).steps}
+    bracket = rate_distortion.solve(source, rate=4)
+    assert d["shannon"] == pytest.approx(bracket.D_upper, rel=1e-12)
+    assert d["shannon"] > 1.0001 * d["shape"]
 
 
 def test_units_do_not_matter():
