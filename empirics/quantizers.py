@@ -7,7 +7,6 @@ on [-1, 1], and multiplied back.
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch.nn.functional import pad
 from empirics.histogram import flattened, refuse_non_finite
 from theory import block_scaling, codebooks
 from theory.codebooks import Codebook
+from theory.domain import unknown
 
 _CHUNK = 2**19  # weights at a time: temporaries of 2 to 4 MB stay in the last-level cache
 _BITSANDBYTES_BLOCKS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -256,8 +256,6 @@ def get(name: str) -> Quantizer:
     ...
     ValueError: no quantizer is called 'nf5': did you mean nf4?
     """
-    if name.lower() in _QUANTIZERS:
-        return _QUANTIZERS[name.lower()]
-    near = difflib.get_close_matches(name.lower(), _QUANTIZERS, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(_QUANTIZERS)}"
-    raise ValueError(f"no quantizer is called {name!r}: {hint}")
+    if name.lower() not in _QUANTIZERS:
+        raise unknown("quantizer", name, _QUANTIZERS)
+    return _QUANTIZERS[name.lower()]

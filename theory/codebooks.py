@@ -12,7 +12,6 @@ rounds its offset to 0.9677083 and then its probabilities to float32. `NF4` is t
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -21,7 +20,7 @@ import numpy as np
 
 from theory import arithmetic, ggd
 from theory.arithmetic import Number
-from theory.domain import Domain, accept, increasing
+from theory.domain import Domain, accept, increasing, unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +190,4 @@ def get(name: str) -> Codebook:
     width, _, end = key.removeprefix("int").partition("-")
     if key.startswith("int") and width.isdigit() and end in ("", "asymmetric"):
         return integer(int(width), symmetric=not end)
-    near = difflib.get_close_matches(key, [*_CODEBOOKS, "int4", "int8"], n=3)
-    known = f"there are {', '.join(_CODEBOOKS)}, intB and intB-asymmetric"
-    hint = f"did you mean {' or '.join(near)}?" if near else known
-    raise ValueError(f"no codebook is called {name!r}: {hint}")
+    raise unknown("codebook", name, [*_CODEBOOKS, "int4", "int8", "int4-asymmetric"])

@@ -7,6 +7,8 @@ A formula names its arguments with their domains and receives them converted to 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,3 +130,15 @@ def increasing(name: str, values: Any) -> None:
     if late.any():
         i = int(np.argmax(late)) + 1
         raise ValueError(f"{name} must be strictly increasing: {name}[{i}] = {values[i]} follows {values[i - 1]}")
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
+    """Return the error for a name that is not among the `known`: it suggests near ones, or lists them all.
+
+    >>> unknown("codebook", "nf5", ["nf4", "fp4"])
+    ValueError("no codebook is called 'nf5': did you mean nf4?")
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name.lower(), known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    return ValueError(f"no {what} is called {name!r}: {hint}")

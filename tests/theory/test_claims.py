@@ -59,7 +59,7 @@ UNDECIDED = 0.35
 @pytest.mark.parametrize("claim", [c for c in CLAIMS.values() if "ball" in c.arithmetics], ids=lambda c: c.id)
 def test_claim_is_proved_or_undecided_in_balls(claim, record_property):
     outcomes = []
-    slow = claim.id.startswith("block.absmax")
+    slow = claim.id.startswith("block.")
 
     @settings(max_examples=6 if slow else 40)
     @given(drawn(claim))

@@ -151,7 +151,7 @@ def test_get_knows_each_by_its_name(codebook):
 @pytest.mark.parametrize(
     ("name", "message"),
     [("nf5", "did you mean nf4"), ("bof4", "bof4-64"), ("int4x", "did you mean int4"),
-     ("int", "did you mean int"), ("zzzz", "there are nf4, fp4, .*and intB")],
+     ("int", "did you mean int"), ("zzzz", "there are nf4, fp4, .*int4-asymmetric")],
 )  # fmt: skip
 def test_get_suggests(name, message):
     with pytest.raises(ValueError, match=message):
