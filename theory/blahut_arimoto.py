@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError, solveh_banded
@@ -96,22 +97,21 @@ class Sweep:
         at, weight = unfold(r.y * k, r.q) if nodes.folded else (r.y * k, r.q)
         n = len(r.y)
         owner = np.concatenate([np.arange(n)[::-1], np.arange(n)]) if nodes.folded else np.arange(n)
-        rows, inside = _chunks(nodes.x * k)
-        x = (nodes.x * k)[rows]
-        index, ok = _windows(x, at, radius)
+        x = nodes.x * k
+        rows, inside = _chunks(x)
+        count = np.searchsorted(at, x[rows[:, -1]] + radius) - np.searchsorted(at, x[rows[:, 0]] - radius)
+        # A pass costs the square of the widest window in it: the few rows among close atoms go apart.
+        crowded = count > 1.1 * np.median(count)
         self.n, self.s = n, r.s
-        self.owner = np.where(ok, owner[index], -1)
-        self.p = np.where(inside, nodes.p[rows], 0.0)
-        self.v2 = (x[:, :, None] - at[index][:, None, :]) ** 2
-        self.w = np.exp(-0.5 * self.v2)
-        self.w *= np.where(ok, weight[index], 0.0)[:, None, :]
-        # A node out of reach of every atom has c = 0; the floor keeps the pass finite and -ln c enormous.
-        c = np.maximum(self.w.sum(2), 1e-300)
-        self.w /= c[:, :, None]  # the channel, from here on
-        self.vbar = np.einsum("ijk,ijk->ij", self.w, self.v2)
-        self.c = c[inside]
-        self.mean_log = float((self.p * np.log(c)).sum())
-        self.distortion = float((self.p * self.vbar).sum()) / (2 * r.s)
+        self.c = np.empty(len(x))
+        self.parts = []
+        for some in (~crowded, crowded):
+            if some.any():
+                part = _Part(x, nodes.p, at, weight, owner, rows[some], inside[some], radius)
+                self.c[rows[some][inside[some]]] = part.c[inside[some]]
+                self.parts.append(part)
+        self.mean_log = float(nodes.p @ np.log(self.c))
+        self.distortion = sum(float((part.p * part.vbar).sum()) for part in self.parts) / (2 * r.s)
 
     @property
     def rate(self) -> float:
@@ -120,30 +120,62 @@ class Sweep:
 
     @property
     def spread(self) -> float:
-        fourth = np.einsum("ijk,ijk,ijk->ij", self.w, self.v2, self.v2)
-        return float((self.p * (fourth - self.vbar**2)).sum()) / (4 * self.s)
+        return sum(part.spread() for part in self.parts) / (4 * self.s)
 
     def gradient(self) -> tuple[np.ndarray, np.ndarray]:
         """``dE ln c/dlog q = q g``, and its derivative in log s."""
-
-        def gather(values: np.ndarray) -> np.ndarray:
-            return np.bincount(self.owner.ravel() + 1, values.ravel(), self.n + 1)[1:]
-
-        mass = np.einsum("ijk,ij->ik", self.w, self.p)
-        moment = np.einsum("ijk,ijk,ij->ik", self.w, self.v2, self.p)
-        shift = np.einsum("ijk,ij->ik", self.w, self.p * self.vbar)
-        return gather(mass), -0.5 * gather(moment - shift)
+        first, cross = np.zeros(self.n), np.zeros(self.n)
+        for part in self.parts:
+            mass = np.einsum("ijk,ij->ik", part.w, part.p)
+            moment = np.einsum("ijk,ijk,ij->ik", part.w, part.v2, part.p)
+            shift = np.einsum("ijk,ij->ik", part.w, part.p * part.vbar)
+            first += part.gather(mass, self.n)
+            cross -= 0.5 * part.gather(moment - shift, self.n)
+        return first, cross
 
     def hessian(self) -> np.ndarray:
         """Minus the second derivative in log q (without its first-order diagonal), lower banded."""
+        bands = [part.hessian(self.n) for part in self.parts]
+        total = max(bands, key=len)
+        for band in bands:
+            if band is not total:
+                total[: len(band)] += band
+        return total
+
+
+class _Part:
+    """Rows of nodes with windows of atoms of about one width: the channel `w`, and what it weighs."""
+
+    def __init__(
+        self, x: Any, p: Any, at: Any, weight: Any, owner: Any, rows: Any, inside: Any, radius: float
+    ) -> None:  # fmt: skip
+        index, ok = _windows(x[rows], at, radius)
+        self.owner = np.where(ok, owner[index], -1)
+        self.p = np.where(inside, p[rows], 0.0)
+        self.v2 = (x[rows][:, :, None] - at[index][:, None, :]) ** 2
+        self.w = np.exp(-0.5 * self.v2)
+        self.w *= np.where(ok, weight[index], 0.0)[:, None, :]
+        # A node out of reach of every atom has c = 0; the floor keeps the pass finite and -ln c enormous.
+        self.c = np.maximum(self.w.sum(2), 1e-300)
+        self.w /= self.c[:, :, None]
+        self.vbar = np.einsum("ijk,ijk->ij", self.w, self.v2)
+
+    def spread(self) -> float:
+        fourth = np.einsum("ijk,ijk,ijk->ij", self.w, self.v2, self.v2)
+        return float((self.p * (fourth - self.vbar**2)).sum())
+
+    def gather(self, values: np.ndarray, n: int) -> np.ndarray:
+        return np.bincount(self.owner.ravel() + 1, values.ravel(), n + 1)[1:]
+
+    def hessian(self, n: int) -> np.ndarray:
         a = self.w * np.sqrt(self.p)[:, :, None]
         block = np.matmul(a.transpose(0, 2, 1), a)
         row, column = self.owner[:, :, None], self.owner[:, None, :]
         offset = row - column
         below = (offset >= 0) & (column >= 0)
-        flat = (offset * self.n + column)[below]
+        flat = (offset * n + column)[below]
         width = int(offset[below].max(initial=0)) + 1
-        return np.bincount(flat, block[below], width * self.n).reshape(width, self.n)
+        return np.bincount(flat, block[below], width * n).reshape(width, n).astype(float)  # of nothing: integers
 
 
 def potential(nodes: Nodes, u: np.ndarray, y: np.ndarray, s: float, radius: float) -> Iterator[np.ndarray]:
