@@ -127,7 +127,8 @@ def main() -> None:
         print(
             f"{beta:5.1f} {D:7.5f} {ours:8.3f} {r.upper - r.lower:.0e} {r.iterations:4d}"
             f"  {late[0]}{times[0]:8.2f} {late[1]}{times[1]:8.2f} {steps:8d} {gap:.0e}"
-            f" {late[0]}{times[0] / ours:5.1f} {late[1]}{times[1] / ours:6.0f}  {late[2]}{whole:9.2f} {whole / ours:7.0f}",
+            f" {late[0]}{times[0] / ours:5.1f} {late[1]}{times[1] / ours:6.0f}  {late[2]}{whole:9.2f}"
+            f" {whole / ours:7.0f}",
             flush=True,
         )
 
