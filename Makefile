@@ -24,7 +24,8 @@ lint: $(READY)  ## style and types
 deep: $(READY)  ## the property tests with many more examples
 	HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest --numprocesses 2 tests/theory
 
-bench: $(READY)  ## ratios measured side by side
+bench: $(READY)  ## ratios measured side by side, the peers installed first
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
