@@ -1,0 +1,17 @@
+import QuantGap.Block
+import QuantGap.BlockGGD
+import QuantGap.Certificate
+import QuantGap.Claims
+import QuantGap.Codebooks
+import QuantGap.EntropyMaximal
+import QuantGap.GGD
+import QuantGap.GGDIntegral
+import QuantGap.GapTheorem
+import QuantGap.Gaussian
+import QuantGap.Geometry
+import QuantGap.Mismatch
+import QuantGap.Quantizer
+import QuantGap.Scalar
+import QuantGap.Shannon
+import QuantGap.Summary
+import QuantGap.Tactic
