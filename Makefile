@@ -15,7 +15,7 @@ ledger: $(READY)  ## measure the embedded model; table, figures and page in ./le
 	$(BIN)/quantgap ledger pocket-llama --out ledger --open
 
 test: $(READY) lint  ## every test, after the linters
-	$(BIN)/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -1,16 +1,18 @@
-r"""Rigorous integrals over the block maximum, in ball arithmetic.
+r"""Rigorous integrals over the scale of a block, in ball arithmetic.
 
-With s = e**u every integrand below is f(u) = s**p times products of :math:`F, p` and partial moments at s, that
-is, of integrals :math:`s^{k+1}\int y^k \varphi(y)\,e^{-|y|^\beta w}dy` with :math:`w = (s/\alpha)^\beta` and
-:math:`\varphi \ge 0`: entire in u, and homogeneous of degree n + p in the factors of s. On the line
-:math:`\operatorname{Im} u = a` with :math:`\beta a < \pi/2` the exponential has the modulus that it has at the real
-point :math:`s\,/\kappa`, :math:`\kappa = (\cos\beta a)^{-1/\beta}`, hence
+The scale S is the k-th smallest of n magnitudes, with density :math:`k\binom nk F^{k-1} R^{n-k} f`, where f and F
+are those of the magnitude and R = 1 - F. With s = e**u every integrand below is I(u) = s**p times products of F, R,
+sf and partial moments at s, that is, of integrals :math:`s^{j+1}\int y^j \varphi(y)\,e^{-|y|^\beta w}dy` with
+:math:`w = (s/\alpha)^\beta` and :math:`\varphi \ge 0`, over y < 1 or y > 1: analytic in u as long as Re w > 0, and
+homogeneous of degree n + p in the factors of s. On the line :math:`\operatorname{Im} u = a` with
+:math:`\beta a < \pi/2` the exponential has the modulus that it has at the real point :math:`s\,/\kappa`,
+:math:`\kappa = (\cos\beta a)^{-1/\beta}`, hence
 
-.. math:: |f(u + ia)| \le \kappa^{n+p} f(u - \ln\kappa), \qquad
-          \Bigl|h\sum_j f(jh) - \int f\Bigr| \le \frac{2\kappa^{n+p}}{e^{2\pi a/h} - 1} \int f,
+.. math:: |I(u + ia)| \le \kappa^{n+p} I(u - \ln\kappa), \qquad
+          \Bigl|h\sum_j I(jh) - \int I\Bigr| \le \frac{2\kappa^{n+p}}{e^{2\pi a/h} - 1} \int I,
 
 the second by the theorem of the trapezoidal rule [TrefethenWeideman2014, thm 5.1]: a *relative* error, known before
-anything is computed. What the sum leaves out at its ends is bounded in closed form.
+anything is computed. What the sum leaves out at its ends is bounded by a log-concave function.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from scipy.special import gammainccinv, gammaincinv
 
 from theory import arithmetic, ggd
 from theory.arithmetic import Number
-from theory.block_source import end_error, truncated_error
+from theory.block_source import end_error, outermost_error, truncated_absolute_error, truncated_error
 from theory.codebooks import Codebook
 from theory.sources import GGD
 
@@ -49,56 +51,95 @@ def _certified(compute: Callable[[GGD], arb], source: GGD) -> Number:
     raise ArithmeticError(f"the ball {result} does not decide {target} bits")
 
 
-def _over_maximum(power: int, g: Callable[[Any, Any], Any], bound: int, n: int, source: GGD, bits: int = 0) -> arb:
-    r"""Enclose :math:`\int f(s) g(s, F(s))\,ds`, f the density of |X|, for g homogeneous as in the module's note.
+def _over_scale(power: Any, g: Callable[..., Any], bound: int, n: int, k: int, source: GGD, bits: int = 0) -> arb:
+    r"""Enclose :math:`k\binom nk \int f(s)\,g(s, F(s), R(s))\,ds` for g homogeneous as in the module's note.
 
-    `power` is p there, and :math:`0 \le g \le` ``bound`` :math:`n F^{n-1} s^p`. The rule and its ends are chosen for
-    an error of about 2**-bits; with few bits the ball is wide, and as rigorous.
+    `power` is p there, and g is at most ``bound`` times :math:`F^{n-1} s^p` for k = n, and for k < n times
+    :math:`F^{k-1} R^{n-k-1} M_p(s)`, where :math:`M_p(s) = \int_s^\infty t^p f(t)\,dt \ge s^p R(s)`. The rule and its
+    ends are chosen for an error of about 2**-bits; with few bits the ball is wide, and as rigorous.
     """
-    beta, bits = float(source.beta.mid()), bits or ctx.prec + 8
+    beta, p, bits = float(source.beta.mid()), float(arithmetic.BALL.number(power).mid()), bits or ctx.prec + 8
     # The largest step over the angles beta a: a wide strip pays kappa, a narrow one pays 1/a.
     angle = np.linspace(0.005, 1.565, 313)
-    steps = 2 * np.pi * angle / beta / (bits * math.log(2) - (n + power) / beta * np.log(np.cos(angle)))
+    steps = 2 * np.pi * angle / beta / (bits * math.log(2) - (n + p) / beta * np.log(np.cos(angle)))
     h, a = float(steps.max()), float(angle[steps.argmax()]) / beta
     kappa = 1 / (source.beta * a).cos() ** (1 / source.beta)
     error = 2 * kappa ** (n + power) / ((2 * arb.pi() * a / h).exp() - 1)
     # Outside the two ends S**p has about 2**-bits of its mean.
-    tail = 2.0 ** -min(bits, 900)
-    low = tail ** (1 / (n + power))
+    log_tail = -min(bits, 900) * math.log(2)
+    low = math.exp((log_tail - math.log(math.comb(n, k))) / (k + p if k == n else k))
     w = gammaincinv(1 / beta, low)
     first = math.log(w) / beta if w > 1e-200 else math.log(low) + math.lgamma(1 + 1 / beta)
-    last = math.log(gammainccinv((power + 1) / beta, tail / n)) / beta
+    high = math.exp((log_tail - math.log(math.comb(n, k - 1))) / (n - k + 1))
+    last = math.log(gammainccinv((p + 1) / beta, high)) / beta
     z = np.array([(arb(j) * h).exp() for j in range(math.floor(first / h), math.ceil(last / h) + 1)], dtype=object)
     s = source.alpha * z
     f, cdf = 2 * source.pdf(s), ggd.abs_cdf(s, source.beta, source.sigma)
-    # bound n F**(n-1) f s**(p+1) is log-concave in u, for this slope falls: past a node where it rises (falls), the
-    # sum over further nodes is less than the integral over them.
-    slope = power + 1 + (n - 1) * s * f / cdf - source.beta * z**source.beta
-    if not (slope[0] > 0 and slope[-1] < 0):
-        raise ArithmeticError(f"absmax of n = {n}: the quadrature does not reach past the bulk")
-    below = bound * s[0] ** power * cdf[0] ** n
-    above = bound * n * 2 * source.partial_moment(power, s[-1], arb.pos_inf())
-    middle = h * (s * f * g(s, cdf)).sum()
-    return (middle + arb(0).union(below) + arb(0).union(above)) / (1 + arb(0, error.upper()))
+    rest = 2 * source.partial_moment(0, s, arb.pos_inf()) if k < n else 0 * s
+    count = k * math.comb(n, k)
+    outside = [_beyond(power, s[i], f[i], cdf[i], rest[i], n, k, source, sign) for i, sign in ((0, 1), (-1, -1))]
+    middle = h * (s * f * g(s, cdf, rest)).sum()
+    ends = sum((arb(0).union(bound * part) for part in outside), arb(0))
+    return count * (middle + ends) / (1 + arb(0, error.upper()))
 
 
-def absmax_mean(n: int, source: Any) -> Number:
-    """E S for a `GGD`, enclosed: the integral of ``s n F**(n-1) f``."""
-    return _certified(lambda law: _over_maximum(1, lambda s, cdf: n * cdf ** (n - 1) * s, 1, n, law), source)
+def _beyond(power: Any, s: Any, f: Any, cdf: Any, rest: Any, n: int, k: int, source: GGD, sign: int) -> arb:
+    """Bound what the sum leaves out below (`sign` = 1) or above (-1) the node s, over ``bound * count``.
+
+    s f times what `_over_scale` says of g is log-concave in u, for its logarithmic slope falls: the elasticities
+    of F, R and M_p are one over integrals of exp((1 - y**beta) w), over y < 1 and y > 1. So past a node where it
+    rises (falls) the sum over further nodes is less than the integral over them, and that less than value / slope.
+    """
+    slope = 1 - source.beta * (s / source.alpha) ** source.beta + (k - 1) * s * f / cdf
+    value = s * f * cdf ** (k - 1)
+    if k == n:
+        slope, value = slope + power, value * s**power
+    else:
+        moment = _upper_moment(power, s, source)
+        slope -= (n - k - 1) * s * f / rest + s ** (power + 1) * f / moment
+        value *= rest ** (n - k - 1) * moment
+    if not sign * slope > 0:
+        raise ArithmeticError(f"order statistic {k} of {n}: the quadrature does not reach past the bulk")
+    return value / abs(slope)
 
 
-def mse(codebook: Codebook, n: int, source: Any) -> Number:
-    """Mean squared error under absmax scaling for a `GGD`, enclosed; see `theory.block_scaling.mse`."""
+def _upper_moment(power: Any, s: Any, source: GGD) -> Any:
+    """Integral of ``t**power f(t)`` over t > s, f the density of the magnitude."""
+    a = (power + 1) / source.beta
+    scale = source.alpha**power * arithmetic.BALL.gammas([a], [1 / source.beta])
+    return scale * arithmetic.BALL.gammaincc(a, (s / source.alpha) ** source.beta)
+
+
+def scale_moment(power: Any, n: int, source: Any) -> Number:
+    """E S**power of the block maximum for a `GGD`, enclosed; power >= 0."""
+
+    def compute(law: GGD) -> arb:
+        p = arithmetic.BALL.number(power)
+        return _over_scale(p, lambda s, cdf, _: cdf ** (n - 1) * s**p, 1, n, n, law)
+
+    return _certified(compute, source)
+
+
+def error(codebook: Codebook, n: int, k: int, source: Any, exponent: int = 2) -> Number:
+    """Mean squared (absolute, for `exponent` = 1) error of a codebook when the k-th smallest magnitude of n is the
+    scale of a `GGD`'s block, enclosed; see `theory.block_scaling.mse`."""
+    truncated = {1: truncated_absolute_error, 2: truncated_error}[exponent]
 
     def compute(law: GGD) -> arb:
         levels = np.array([arithmetic.BALL.number(v) for v in codebook.levels], dtype=object)
-        at_end = end_error(levels, codebook.scaling)
+        at_end = end_error(levels, codebook.scaling, exponent)
         if n == 1:
-            return law.variance * at_end
+            return at_end * ggd.abs_moment(exponent, law.beta, law.sigma)
 
-        def error(s: Any, cdf: Any) -> Any:
-            return (n - 1) * cdf ** (n - 2) * truncated_error(levels, s, law) + cdf ** (n - 1) * s**2 * at_end
+        def per_block(s: Any, cdf: Any, rest: Any) -> Any:
+            total = cdf ** (k - 1) * rest ** (n - k) * s**exponent * at_end
+            if k > 1:
+                total += (k - 1) * cdf ** (k - 2) * rest ** (n - k) * truncated(levels, s, law)
+            if k < n:
+                beyond = outermost_error(levels, s, law, s, arb.pos_inf(), exponent)
+                total += (n - k) * cdf ** (k - 1) * rest ** (n - k - 1) * beyond
+            return total / n
 
-        return _over_maximum(2, error, 4, n, law)  # no normalized error exceeds 2
+        return _over_scale(exponent, per_block, 2**exponent, n, k, law)  # |y - Q(y)| <= 2 max(1, |y|)
 
     return _certified(compute, source)

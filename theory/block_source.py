@@ -13,13 +13,14 @@ stationary for it is the best one. No approximation is involved but the quadratu
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Literal
 
 import numpy as np
 from scipy.special import betaincinv
 
-from theory import codebook_design
+from theory import arithmetic, codebook_design
 from theory.domain import COUNT, accept
 from theory.sources import GGD, Histogram, Source
 
@@ -28,11 +29,16 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(56)
 _BELOW, _ABOVE = 1e-13, 1e-19  # probability of S left out: a large S weighs more than a small one
 
 
-def order_statistic(source: Any, n: int, k: int) -> tuple[Any, Any, Any]:
-    """Quadrature for the k-th smallest of n magnitudes: nodes s, weights (sum 1), F(s); float64."""
+def order_statistic_range(source: Any, n: int, k: int) -> tuple[float, float]:
+    """Ends between which the k-th smallest of n magnitudes lies but for a probability of 1e-13; float64."""
     # F(S) ~ Beta(k, n - k + 1): its far quantiles bound the range, from each side in its own tail.
     low = max(float(source.quantile(0.5 + betaincinv(k, n - k + 1, _BELOW) / 2)), 0.0)
-    high = -float(source.quantile(betaincinv(n - k + 1, k, _ABOVE) / 2))
+    return low, -float(source.quantile(betaincinv(n - k + 1, k, _ABOVE) / 2))
+
+
+def order_statistic(source: Any, n: int, k: int) -> tuple[Any, Any, Any]:
+    """Quadrature for the k-th smallest of n magnitudes: nodes s, weights (sum 1), F(s); float64."""
+    low, high = order_statistic_range(source, n, k)
     # With s = v**p, (s/alpha)**beta is about cubic in v, and the law of S looks alike for every beta and n; p is an
     # integer to leave powers of s smooth at 0.
     p = math.ceil(3 / source.beta) if isinstance(source, GGD) else 2
@@ -61,19 +67,43 @@ def truncated_error(levels: Any, s: Any, source: Any) -> Any:
         edges, gaps = edges[len(levels) // 2 :], 2 * gaps[len(levels) // 2 :]
     x = edges[:, None] * s
     inner = gaps[:, None] * (x * source.partial_moment(0, 0.0, x) - source.partial_moment(1, 0.0, x))
-    return _outermost_error(levels, s, source, 0.0, s) - 2 * s * inner.sum(axis=0)
+    return outermost_error(levels, s, source, 0.0, s) - 2 * s * inner.sum(axis=0)
 
 
-def _outermost_error(levels: Any, s: Any, source: Any, lo: Any, hi: Any) -> Any:
-    """Squared error on lo < |t| < hi when t > 0 is mapped to the last level and t < 0 to the first."""
+def truncated_absolute_error(levels: Any, s: Any, source: Any) -> Any:
+    r"""Absolute error of the levels scaled by s on the part of a symmetric source within [-s, s], for each s.
+
+    .. math:: \int_{-s}^{s} |t - s\,Q(t/s)|\,dP = 2 s \min_i|l_i|\,G_0(s) + 2\sum_i T(|l_i|) - 2\sum_i T(|e_i|),
+              \qquad T(c) = \int_{cs}^{s} (t - c s)\,dP
+
+    with the notation of `truncated_error`: the folded error is piecewise linear, its slope rises by 2 at a level and
+    falls by 2 at an edge. In any arithmetic.
+    """
+    kinks = abs(np.concatenate([levels, (levels[1:] + levels[:-1]) / 2]))
+    signs = np.concatenate([np.ones(len(levels), dtype=int), -np.ones(len(levels) - 1, dtype=int)])
+    x = kinks[:, None] * s
+    to_end = [source.partial_moment(k, 0.0, s) for k in (0, 1)]
+    m0, m1 = (whole - source.partial_moment(k, 0.0, x) for k, whole in enumerate(to_end))
+    least = functools.reduce(arithmetic.of(levels).minimum, abs(levels))
+    return 2 * s * least * to_end[0] + 2 * (signs[:, None] * (m1 - x * m0)).sum(axis=0)
+
+
+def outermost_error(levels: Any, s: Any, source: Any, lo: Any, hi: Any, exponent: int = 2) -> Any:
+    """Error on lo < |t| < hi when t > 0 is mapped to the last level and t < 0 to the first.
+
+    The absolute error (`exponent` = 1) needs lo >= s.
+    """
+    if exponent == 1:
+        m0, m1 = (source.partial_moment(k, lo, hi) for k in range(2))
+        return 2 * m1 - s * (levels[-1] - levels[0]) * m0
     m0, m1, m2 = (source.partial_moment(k, lo, hi) for k in range(3))
     return 2 * m2 - 2 * s * (levels[-1] - levels[0]) * m1 + s**2 * (levels[0] ** 2 + levels[-1] ** 2) * m0
 
 
-def end_error(levels: Any, scaling: str) -> Any:
-    """Squared error, relative to the scale, of the element that is the scale."""
-    above = (1 - levels[-1]) ** 2
-    return above if scaling == "signed" else (above + (1 + levels[0]) ** 2) / 2
+def end_error(levels: Any, scaling: str, exponent: int = 2) -> Any:
+    """Error, squared or absolute and relative to the scale, of the element that is the scale."""
+    above = (1 - levels[-1]) ** exponent
+    return above if scaling == "signed" else (above + (1 + levels[0]) ** exponent) / 2
 
 
 class BlockSource:
@@ -88,9 +118,10 @@ class BlockSource:
     k : int, optional
         Scale by the k-th smallest magnitude, 1 <= k <= n; n (absmax) if not given.
     power : int
-        2 for the mean squared error, 1 for the mean absolute error.
+        An error on the normalized line is weighed by S**power: 2 makes the mean squared error that of the elements
+        themselves, 1 the mean absolute error, and 0 leaves the errors of X/S.
     scaling : {"absmax", "signed"}
-        Whether the scale carries the sign of its element, which then is always mapped to +1.
+        Whether the scale carries the sign of its element, which then is always mapped to +1; for any k.
     """
 
     variance = 1.0  # the unit of the normalized line
@@ -127,11 +158,25 @@ class BlockSource:
         """What `theory.codebook_design.mse` of these levels on this source is, sooner; levels within [-1, 1]."""
         if isinstance(self.source, Histogram):
             return float(codebook_design.mse(levels, self))
-        s, unit = self._s, self._s**self.power
-        error = truncated_error(levels, s, self.source) @ (self._inside / unit)
+        return self._error(levels, truncated_error, 2)
+
+    def mae(self, levels: Any) -> float:
+        """What `theory.codebook_design.mae` of these levels on this source is, sooner; levels within [-1, 1]."""
+        if isinstance(self.source, Histogram):
+            return float(codebook_design.mae(levels, self))
+        return self._error(levels, truncated_absolute_error, 1)
+
+    def clipping_error(self) -> float:
+        """E[(|X| - S)**2; |X| > S], a lower bound on the `mse` of all levels within [-1, 1]; for `power` = 2."""
+        ends = np.array([-1.0, 1.0])
+        return float(outermost_error(ends, self._s, self.source, self._s, np.inf) @ (self._outside / self._s**2))
+
+    def _error(self, levels: Any, truncated: Any, exponent: int) -> float:
+        s, unit = self._s, self._s**exponent
+        error = truncated(levels, s, self.source) @ (self._inside / unit)
         if self.k < self.n:
-            error += _outermost_error(levels, s, self.source, s, np.inf) @ (self._outside / unit)
-        return float(error + sum(mass * np.min(abs(levels - end)) ** 2 for end, mass in self._ends))
+            error += outermost_error(levels, s, self.source, s, np.inf, exponent) @ (self._outside / unit)
+        return float(error + sum(mass * np.min(abs(levels - end)) ** exponent for end, mass in self._ends))
 
     def pdf(self, y: Any) -> Any:
         """Density on the normalized line, atoms at +-1 apart."""

@@ -46,6 +46,8 @@ class Quantizer:
     iterations : int
     residual : float
         What is left of the optimality conditions, relative to sigma.
+    certificate : str
+        What ball arithmetic has proved of this quantizer (`theory.quantizer_balls`); empty for one in floating point.
     """
 
     levels: Any
@@ -55,6 +57,7 @@ class Quantizer:
     status: str = "converged"
     iterations: int = 0
     residual: float = 0.0
+    certificate: str = ""
 
 
 def midpoints(levels: Any) -> Any:
@@ -211,7 +214,7 @@ class _State:
         # A fixed level has the equation "step = 0".
         diagonal = np.where(self.free, diagonal, 1 + 0 * diagonal)
         off = np.where(self.free[1:] & self.free[:-1], -coupling, 0 * coupling)
-        return _solve_definite(diagonal, off, np.where(self.free, self.lloyd * self.m0, 0 * self.m0))
+        return solve_definite(diagonal, off, np.where(self.free, self.lloyd * self.m0, 0 * self.m0))
 
     def quantizer(self, status: str, iterations: int, sigma: Any) -> Quantizer:
         residual = float(self.residual / sigma) if sigma else 0.0
@@ -257,9 +260,11 @@ def best_on_atoms(histogram: Histogram, n: int) -> Quantizer:
     return _State(levels, histogram, np.ones(n, dtype=bool)).quantizer("converged", n, math.sqrt(histogram.variance))
 
 
-def _solve_definite(diagonal: Any, off: Any, rhs: Any) -> Any:
+def solve_definite(diagonal: Any, off: Any, rhs: Any) -> Any:
     """Solve a symmetric tridiagonal system, or return None if it is not positive definite."""
     if diagonal.dtype != object:
+        if len(diagonal) == 1:  # scipy's tridiagonal solver wants an off-diagonal
+            return rhs / diagonal if diagonal > 0 else None
         try:
             return solveh_banded(np.stack([np.r_[0, off], diagonal]), rhs, check_finite=False)
         except np.linalg.LinAlgError:

@@ -96,6 +96,29 @@ def integer(bits: int, symmetric: bool = True) -> Codebook:
     return Codebook(f"int{bits}" + ("" if symmetric else "-asymmetric"), levels, bits, origin="uniform")
 
 
+def midrise(bits: int) -> Codebook:
+    """Uniform codebook without 0 and without ends: the odd multiples of ``2**-bits``, -15/16 ... 15/16 for four bits.
+
+    Parameters
+    ----------
+    bits : int
+        Width, 1 to 16.
+
+    Raises
+    ------
+    ValueError
+        If `bits` is outside its domain.
+
+    Examples
+    --------
+    >>> midrise(2).levels
+    array([-0.75, -0.25,  0.25,  0.75])
+    """
+    accept(bits=(bits, Domain(1, 16, low_open=False, high_open=False, integer=True)))
+    levels = [k / 2**bits for k in range(1 - 2**bits, 2**bits, 2)]
+    return Codebook(f"midrise{bits}", levels, bits, origin="uniform, between the ends")
+
+
 def normal_float(bits: int, offset: Number | None = None) -> Codebook:
     r"""NormalFloat codebook: Gaussian quantiles at evenly spaced probabilities, divided by the largest.
 
@@ -149,7 +172,7 @@ AF4_64 = Codebook(
     "af4-64",
     [-1.0, -0.69441008, -0.51243739, -0.3736951, -0.25607552, -0.14982478, -0.04934812, 0.0,
      0.04273164, 0.12934483, 0.21961274, 0.31675666, 0.42563882, 0.55496234, 0.72424863, 1.0],
-    4, origin="published table, made for absolute error at block 64 [Yoshida2023]",
+    4, origin="published table [Yoshida2023]: theory.block_codebook.abnormal_float(64), to its eight digits",
 )  # fmt: skip
 # What [Blumenberg2025] introduces: least mean squared error at block 64 for Gaussian weights. The values
 # are those of `theory.block_scaling.best_codebook`; the mirror image of the first is as good.
@@ -158,21 +181,32 @@ BOF4_64 = Codebook(
     [-1.0, -0.753568887787867, -0.579268104022602, -0.438671960931308, -0.316819061640451, -0.206029079468643,
      -0.101564062890378, 0.0, 0.0887641830837184, 0.17945258817466, 0.274248476726811, 0.375949501733426,
      0.488590935413534, 0.618770110793621, 0.77908183430457, 1.0],
-    4, origin="derived here: least squared error at block 64, -1, 0 and 1 fixed",
+    4, origin="derived here: least squared error at block 64, -1, 0 and 1 fixed; [Blumenberg2025, tab. 8] to 2e-6",
 )  # fmt: skip
 BOF4S_64 = Codebook(
     "bof4s-64",
     [-0.85682141204557, -0.669170207744334, -0.523459351726833, -0.400449226489197, -0.291034474147944,
      -0.189991789778298, -0.0938557703328574, 0.0, 0.0887641830837184, 0.17945258817466, 0.274248476726811,
      0.375949501733426, 0.488590935413534, 0.618770110793621, 0.77908183430457, 1.0],
-    4, scaling="signed", origin="derived here: least squared error at block 64, 0 and 1 fixed",
+    4, scaling="signed",
+    origin="derived here: least squared error at block 64, 0 and 1 fixed; [Blumenberg2025, tab. 7], drawn, to 1.2e-4",
 )  # fmt: skip
 
-_CODEBOOKS = {c.name: c for c in (NF4, FP4, E2M1, AF4_64, BOF4_64, BOF4S_64)}
+# Its negative half has no -1.
+DYNAMIC8 = Codebook(
+    "dynamic8",
+    sorted([0.0, 1.0, *(sign * 10.0 ** (e - 6) * (0.1 + 0.9 * (j + 0.5) / 2**e)
+                        for e in range(7) for j in range(2**e) for sign in (-1, 1))]),
+    8, origin="bitsandbytes' dynamic map, for the scales of double quantization",
+)  # fmt: skip
+
+_CODEBOOKS = {c.name: c for c in (NF4, FP4, E2M1, AF4_64, BOF4_64, BOF4S_64, DYNAMIC8)}
 
 
 def get(name: str) -> Codebook:
-    """Return the codebook of that name: nf4, fp4, e2m1, af4-64, bof4-64, bof4s-64, intB or intB-asymmetric.
+    """Return the codebook of that name.
+
+    nf4, fp4, e2m1, af4-64, bof4-64, bof4s-64, dynamic8, intB or intB-asymmetric.
 
     Raises
     ------

@@ -3,15 +3,18 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from flint import arb, ctx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import theory
+from tests.strategies import distortions
 from theory import codebooks
 from theory.claims import CLAIMS, Claim, Setting, get, markdown
 from theory.domain import Domain
+from theory.lattices import LATTICES
 
 BOTH_ENDS = [codebooks.NF4, codebooks.FP4, codebooks.E2M1, codebooks.AF4_64, codebooks.integer(4)]
 
@@ -22,6 +25,12 @@ ROUNDING = 1e-9
 def argument(name: str, domain: Domain) -> st.SearchStrategy:
     if name == "codebook":
         return st.sampled_from(BOTH_ENDS)
+    if name == "lattice":
+        return st.sampled_from(sorted(LATTICES))
+    if name == "spectrum":
+        return st.lists(st.floats(domain.low, domain.high), min_size=1, max_size=8).map(np.array)
+    if name in ("D", "larger_D"):
+        return distortions(domain.low, domain.high)
     if domain.integer:
         return st.integers(int(domain.low), int(domain.high))
     return st.floats(domain.low, domain.high, exclude_min=domain.low_open, exclude_max=domain.high_open)
@@ -29,7 +38,10 @@ def argument(name: str, domain: Domain) -> st.SearchStrategy:
 
 def drawn(claim: Claim) -> st.SearchStrategy:
     arguments = st.fixed_dictionaries({name: argument(name, domain) for name, domain in claim.domain.items()})
-    return arguments.filter(lambda a: a["beta"] < a["larger_beta"]) if "larger_beta" in claim.domain else arguments
+    for smaller, larger in (("beta", "larger_beta"), ("D", "larger_D")):
+        if larger in claim.domain:
+            arguments = arguments.filter(lambda a, i=smaller, j=larger: a[i] < a[j])
+    return arguments
 
 
 def setting(arguments: dict) -> Setting:
@@ -38,7 +50,7 @@ def setting(arguments: dict) -> Setting:
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 def test_claim_holds_in_floats(claim):
-    slow = "best-codebook" in claim.id or claim.id.startswith("scalar")
+    slow = claim.id.startswith(("rd", "scalar", "mismatch", "block.best"))
     examples = 15 if slow else settings().max_examples
 
     @settings(max_examples=examples)
@@ -98,7 +110,7 @@ def test_every_citation_is_in_the_bibliography():
     keys = set(re.findall(r"^@\w+\{(\w+),", (folder / "references.bib").read_text(), re.M))
     cited = {
         key
-        for file in [*folder.glob("*.py"), *(folder.parent / "empirics").rglob("*.py")]
+        for file in [*folder.rglob("*.py"), *(folder.parent / "empirics").rglob("*.py")]
         for group in re.findall(r"\[([A-Z]\w+\d{4}[^\]]*)\]", file.read_text())
         for key in re.findall(r"[A-Z]\w+\d{4}", group)
     }
