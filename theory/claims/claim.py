@@ -28,8 +28,9 @@ class Claim:
     status : {"lean", "paper", "numeric"}
     reference : str
         Keys of references.bib, or the docstring that proves it.
-    lean : str or None
-        The Lean declaration, once there is one.
+    lean : (str, str) or None
+        The Lean declaration below ``QuantGap``, and the hash of its statement when the claim was last compared with
+        it: `theory.crosscheck` fails if either side is edited alone.
     measured : bool
         Whether a side is a quantity that is measured on a tensor.
     arithmetics : tuple of str
@@ -44,7 +45,7 @@ class Claim:
     model: Literal["any", "iid", "row-conditional"]
     status: Literal["lean", "paper", "numeric"]
     reference: str
-    lean: str | None = None
+    lean: tuple[str, str] | None = None
     measured: bool = False
     arithmetics: tuple[str, ...] = field(default=("float", "ball"))
 

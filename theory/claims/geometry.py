@@ -44,6 +44,7 @@ CLAIMS = (
         "geometry.allocation-gains", "0 <= 1/2 log2(AM/GM)",
         lambda s: 0.0, lambda s: geometry.allocation_gain(s.spectrum),
         {"spectrum": _SPECTRUM}, "any", "paper", "[CoverThomas2006, sec. 10.3.3]", arithmetics=FLOAT_ONLY,
+        lean=("allocationGain_nonneg", "3f3d9667e4cd"),
     ),
     Claim(
         "geometry.waterfilling-optimal", "weighted error of reverse water-filling <= of equal bits, same rate",
@@ -56,5 +57,6 @@ CLAIMS = (
         lambda s: _equal_bits(s) * 4.0 ** -geometry.allocation_gain(s.spectrum), lambda s: _waterfilling(s),
         {"spectrum": _SPECTRUM, "R": closed(0, 8)}, "any", "paper",
         "[CoverThomas2006, sec. 10.3.3], without the constraint that no rate is negative", arithmetics=FLOAT_ONLY,
+        lean=("waterfilling_optimal", "3a858214bb28"),
     ),
 )  # fmt: skip

@@ -14,6 +14,7 @@ CLAIMS = (
         lambda s: shannon.distortion_lower_bound(s.source, math.log2(s.levels)), lambda s: s.lloyd_max_mse,
         {"beta": BETA, "levels": LEVELS}, "iid", "paper", "[Shannon1959]",
         measured=True, arithmetics=FLOAT_ONLY,
+        lean=("quantizerMse_ge_slb", "38b3bfe83f90"),
     ),
     Claim(
         "scalar.lloyd-max-below-uniform", "D of Lloyd-Max <= D of the optimal uniform quantizer, N levels each",
@@ -49,5 +50,6 @@ CLAIMS = (
         lambda s: s.reference_mse,
         lambda s: mismatch.bound(s.source, GGD(2.0), s.reference_levels).value,
         {"beta": closed(0.5, 8), "levels": LEVELS}, "iid", "paper", "[DonskerVaradhan1983]",
+        lean=("mismatch_bound", "64feb03c0417"),
     ),
 )  # fmt: skip

@@ -1,7 +1,8 @@
 """Claims about the rate-distortion function: either end of its certified bracket against what bounds it.
 
-R(D) itself is not known, so that a claim ``R <= bound`` is held with the lower end of the bracket, and ``bound <= R``
-with the upper one: what the bracket can refute, it would.
+R(D) itself is not known. In floats a claim ``R <= bound`` is held with the lower end of the bracket, and
+``bound <= R`` with the upper one: what the bracket can refute, it would. In balls R(D) is a ball, and what is decided
+is proved.
 """
 
 from __future__ import annotations
@@ -16,31 +17,32 @@ _AT_LEAST_1, _ABOVE_HALF = closed(1, 8), closed(0.55, 8)
 def _gap(id, bound, name, shape, reference):
     return Claim(
         f"rd.gap-{id}", f"R(D) - R_SLB(D) <= {name}",
-        lambda s: s.bracket(s.D).lower - shannon.lower_bound(s.source, s.D), bound,
-        {"beta": shape, "D": DISTORTION}, "iid", "paper", reference, arithmetics=FLOAT_ONLY,
+        lambda s: s.at_least(s.D) - shannon.lower_bound(s.source, s.D), bound,
+        {"beta": shape, "D": DISTORTION}, "iid", "paper", reference,
     )  # fmt: skip
 
 
 CLAIMS = (
     Claim(
         "rd.bracket", "the lower end is below the upper end",
-        lambda s: s.bracket(s.D).lower, lambda s: s.bracket(s.D).upper,
+        lambda s: s.at_least(s.D), lambda s: s.at_most(s.D),
         {"beta": _SHAPE, "D": DISTORTION}, "iid", "paper", "[Csiszar1974]", arithmetics=FLOAT_ONLY,
+        lean=("Summary.bracket", "403e8bc6a708"),
     ),
     Claim(
         "rd.above-slb", "h - 1/2 log2(2 pi e D) <= R(D)",
-        lambda s: shannon.lower_bound(s.source, s.D), lambda s: s.bracket(s.D).upper,
-        {"beta": _SHAPE, "D": DISTORTION}, "iid", "paper", "[Shannon1959]", arithmetics=FLOAT_ONLY,
+        lambda s: shannon.lower_bound(s.source, s.D), lambda s: s.at_most(s.D),
+        {"beta": _SHAPE, "D": DISTORTION}, "iid", "paper", "[Shannon1959]",
     ),
     Claim(
         "rd.below-gaussian", "R(D) <= 1/2 log2(sigma^2/D)",
-        lambda s: s.bracket(s.D).lower, lambda s: shannon.gaussian_rate(s.D),
-        {"beta": _SHAPE, "D": DISTORTION}, "iid", "paper", "[Berger1971]", arithmetics=FLOAT_ONLY,
+        lambda s: s.at_least(s.D), lambda s: shannon.gaussian_rate(s.D + 0 * s.beta),
+        {"beta": _SHAPE, "D": DISTORTION}, "iid", "paper", "[Berger1971]",
     ),
     Claim(
         "rd.convex", "R((D1 + D2)/2) <= (R(D1) + R(D2))/2",
-        lambda s: s.bracket((s.D + s.larger_D) / 2).lower,
-        lambda s: (s.bracket(s.D).upper + s.bracket(s.larger_D).upper) / 2,
+        lambda s: s.at_least((s.D + s.larger_D) / 2),
+        lambda s: (s.at_most(s.D) + s.at_most(s.larger_D)) / 2,
         {"beta": _SHAPE, "D": DISTORTION, "larger_D": DISTORTION}, "iid", "paper", "[CoverThomas2006, lemma 10.4.1]",
         arithmetics=FLOAT_ONLY,
     ),
@@ -57,14 +59,14 @@ CLAIMS = (
          _ABOVE_HALF, "theory.shannon"),
     Claim(
         "rd.below-ecsq", "R(D) <= H of a uniform-threshold quantizer of distortion D",
-        lambda s: s.bracket(s.ecsq_mse).lower, lambda s: s.R,
+        lambda s: s.at_least(s.ecsq_mse), lambda s: s.R,
         {"beta": _SHAPE, "R": closed(0.25, 6)}, "iid", "paper", "[CoverThomas2006, thm 10.2.1]",
         arithmetics=FLOAT_ONLY,
     ),
     Claim(
         "rd.ziv", "H of the optimal ECSQ of distortion D <= R(D) + 1/2 log2(4 pi e/12)",
         lambda s: s.optimal_ecsq.rate,
-        lambda s: s.bracket(s.optimal_ecsq.mse).upper + shannon.gap_log_concave() + 0.5,
+        lambda s: s.at_most(s.optimal_ecsq.mse) + shannon.gap_log_concave() + 0.5,
         {"beta": _SHAPE, "R": closed(0.25, 6)}, "iid", "paper", "[Ziv1985]", arithmetics=FLOAT_ONLY,
     ),
 )  # fmt: skip

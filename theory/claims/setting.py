@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from theory import block_scaling, ggd, rate_distortion, scalar
+from flint import arb
+
+from theory import arithmetic, block_scaling, ggd, rate_distortion, scalar
 from theory.arithmetic import Number
 from theory.codebooks import Codebook
 from theory.ledger import best_codebook
@@ -99,9 +101,20 @@ class Setting:
         """The optimal entropy-coded scalar quantizer of entropy `R` bits, or the nearest to it on the convex hull."""
         return scalar.optimal_ecsq(self.source, self.R)
 
-    def bracket(self, D: float) -> rate_distortion.RateDistortion:
-        """R(D) of the source, as a certified bracket; D in variances."""
-        return rate_distortion.solve(self.source, D)
+    def at_least(self, D: Any) -> Any:
+        """What R(D) is at least, D in variances: the lower end of its certified bracket; in balls, R(D) itself."""
+        return self._rate(D, "lower")
+
+    def at_most(self, D: Any) -> Any:
+        """What R(D) is at most: the upper end; in balls, R(D) itself, so that what a comparison decides is proved."""
+        return self._rate(D, "upper")
+
+    def _rate(self, D: Any, end: str) -> Any:
+        if arithmetic.of(self.beta).name == "float":
+            return getattr(rate_distortion.solve(self.source, D), end)
+        # Drawn from float64, beta and D are exact.
+        r = rate_distortion.solve(GGD(float(self.beta)), float(D), certify=True)
+        return arb(r.lower).union(arb(r.upper))
 
     @cached_property
     def reference_levels(self) -> Any:
