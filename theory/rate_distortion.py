@@ -47,7 +47,8 @@ class RateDistortion:
         Reproduction atoms and their probabilities. The channel
         ``w_j(x) = weights[j] exp(-slope (x - levels[j])**2) / c(x)`` achieves `upper`, or less.
     status : str
-        ``"converged"``, or ``"tolerance not reached: ..."`` with the reason. The bracket holds either way.
+        ``"converged"``, or ``"tolerance not reached: ..."`` with the reason. The bracket holds either way, in float64
+        as far as its estimate of the quadrature does.
     iterations : int
         Newton steps.
     rounds, nodes : int

@@ -220,7 +220,7 @@ def _flattened(search: Search, tol: float) -> Reproduction:
         best, value = (r, end) if end > value else (best, value)
         if found.sup - 1 < tol / 8:
             break
-        r = rd_certificate._raised(r, found)
+        r = rd_certificate.raised_near(r, found)
     return best
 
 

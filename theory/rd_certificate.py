@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from theory.blahut_arimoto import Nodes, Reproduction, Sweep, potential
-from theory.sources import Histogram, Source
+from theory.sources import GGD, Histogram, Source
 
 REACH = 9.0
 """Kernel widths; the kernel beyond, below 2.6e-18, is dropped from the channel and added to the supremum."""
@@ -114,9 +114,11 @@ def body(source: Source, sigma: float, s: float, tol: float) -> Body:
         raise TypeError(f"the rate-distortion function of {source!r} needs a Histogram or a symmetric density")
     tail = _tail(source, sigma, s, tol)
     width = min(1 / math.sqrt(2 * s), 0.3)
-    # |x|**beta is not smooth at 0: the first panel is halved until what is left of it no longer matters.
-    graded = width * 2.0 ** -np.arange(36.0, 0.0, -1.0)
-    edges = np.concatenate([[0.0], graded, np.linspace(width, tail.start, math.ceil(tail.start / width))])
+    # |x|**beta is not smooth at 0: panels are halved toward it until what is left no longer matters. A mixture falls
+    # off at each of its scales: there no panel is wider than a fifth of its distance from 0.
+    ratio, first = (2.0, width) if isinstance(source, GGD) else (1.2, min(5 * width, tail.start / 2))
+    graded = first * ratio ** -np.arange(math.ceil(36 * math.log(2, ratio)), 0.0, -1.0)
+    edges = np.concatenate([[0.0], graded, np.linspace(first, tail.start, math.ceil((tail.start - first) / width))])
     fine, coarse = _gauss(source, sigma, edges, 10), _gauss(source, sigma, edges, 8)
     return Body(fine, coarse, np.concatenate([[0.0], fine.x, [tail.start]]), tail)
 
@@ -161,7 +163,7 @@ def supremum(nodes: Nodes, c: np.ndarray, r: Reproduction, hull: np.ndarray, tol
     return Potential(y, g, slope, cells, sup)
 
 
-def _raised(r: Reproduction, found: Potential) -> Reproduction:
+def raised_near(r: Reproduction, found: Potential) -> Reproduction:
     """Raise each weight by the most that g exceeds 1 nearby."""
     near = _NEAR / math.sqrt(2 * r.s)
     ends = np.searchsorted(found.y, np.stack([r.y - near, r.y + near], 1))
@@ -215,7 +217,7 @@ def lower_line(b: Body, r: Reproduction, tol: float) -> tuple[Line, Potential, f
     for _ in range(6):
         if found.sup - 1 < tol / 8:
             break
-        raised = _raised(raised, found)
+        raised = raised_near(raised, found)
         c = Sweep(b.fine, raised, REACH).c
         found = supremum(b.fine, c, raised, b.hull, tol)
         best = max(best, intercept(c, found.sup))

@@ -195,6 +195,17 @@ def test_crowded_histogram_with_an_outlier():
         assert r.lower <= r.upper <= min(source.entropy(), 0.5 * math.log2(1 / fraction)) + 1e-6
 
 
+@pytest.mark.parametrize("D", [0.95, 0.1])
+def test_scales_far_apart_are_resolved(D):
+    """A density that falls off at a thousandth of its deviation: the float64 bracket agrees with the proved one."""
+    source = ScaleMixture(GGD(8.0), [1e-3, 1.0, 2.0])
+    found = solve(source, D * source.variance)
+    proved = solve(source, D * source.variance, certify=True)
+    assert found.converged
+    assert proved.certified
+    assert max(found.lower, proved.lower) <= min(found.upper, proved.upper)
+
+
 def test_scale_mixture():
     base = solve(GGD(1.4, 2.0), 0.5)
     same = solve(ScaleMixture(GGD(1.4), [2.0, 2.0]), 0.5)
