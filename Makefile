@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: ledger test lint deep bench clean
+.PHONY: ledger test lint deep bench lean clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,10 @@ deep: $(READY)  ## the property tests with many more examples
 bench: $(READY)  ## ratios measured side by side, the peers installed first
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+lean: $(READY)  ## build the Lean project, where lake is; fails on sorry and axioms outside the lists
+	cd lean && lake exe cache get
+	cd lean && { lake build 2>&1 || echo "error: the build failed"; } | ../$(BIN)/python -m theory.lean.build
 
 clean:
 	rm -rf $(VENV) ledger .hypothesis .mypy_cache .ruff_cache

@@ -1,8 +1,9 @@
-"""The command line: ``quantgap ledger`` and ``quantgap check``, also as ``python -m empirics``."""
+"""The command line, ``quantgap ...``, also as ``python -m empirics ...``: what needs a model."""
 
 from __future__ import annotations
 
 import json
+import math
 import webbrowser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from empirics.cli_theory import audit, rate
 
 if TYPE_CHECKING:  # torch takes seconds to import: --help does without
     from empirics.engine import Results
@@ -34,6 +37,10 @@ BlockSize = Annotated[int, typer.Option(help="Weights that share a scale.")]
 Out = Annotated[Path, typer.Option(help="Folder for the page, the figures and the measurements (made if missing).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 Revision = Annotated[str | None, typer.Option(help="Hub revision: a commit, branch or tag.")]
+
+
+app.command()(rate)
+app.command()(audit)
 
 
 @app.callback()
@@ -90,6 +97,7 @@ def check(
     out: Out = Path("ledger"),
     as_json: AsJson = False,
     revision: Revision = None,
+    lean: Annotated[bool, typer.Option("--lean", help="Hold the Lean statements to the Python instead.")] = False,
 ) -> None:
     """Hold every proved inequality against every weight matrix of MODEL.
 
@@ -100,6 +108,9 @@ def check(
     with _clear_errors():
         from dataclasses import asdict
 
+        if lean:
+            _check_lean(as_json)
+            return
         results = _measure(model, quantizer or list(DEFAULT_QUANTIZERS), block_size, out, revision)
         verdicts = results.verdicts()
         if as_json:
@@ -112,6 +123,31 @@ def check(
             where = ", ".join(f"{v.tensor} ({v.quantizer})" for v in of["violated"])
             table.add_row(claim, *(str(len(found)) for found in of.values()), where)
         _console().print(table)
+
+
+def _check_lean(as_json: bool) -> None:
+    try:
+        from theory import crosscheck
+    except ModuleNotFoundError as missing:
+        raise ValueError(str(missing)) from missing
+    report = crosscheck.run()
+    if as_json:
+        failures = [vars(f) for f in report.failures]
+        rows = [vars(r) | {"digits": min(r.digits, 999)} for r in report.rows]
+        print(json.dumps({"ok": report.ok, "rows": rows, "failures": failures}, indent=2))
+    else:
+        table = Table("declaration", "kind", "points", "hold", "undecided", "digits", title="Lean statements")
+        for row in report.rows:
+            digits = f"{row.digits:.0f}" if row.digits < math.inf else ""
+            counts = (str(row.points), str(row.proved), str(row.undecided)) if row.points else ("", "", "")
+            table.add_row(row.name, row.kind, *counts, digits or row.note)
+        _console().print(table)
+        _console().print(report.summary())
+        for failure in report.failures:
+            _error.print(f"[bold red]{failure.kind}[/] {failure.declaration}: ", end="")
+            _error.print(failure.message, markup=False, highlight=False, soft_wrap=True)
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 def _measure(model: str, names: Sequence[str], block_size: int, out: Path, revision: str | None) -> Results:

@@ -22,6 +22,7 @@ an error's way through the layers                    `theory.propagation`
 the gap as a sum of steps                            `theory.ledger`
 every inequality, once                               `theory.claims`
 every quantity, with its digits                      `theory.quantities`
+Lean statements held to the Python                   `theory.crosscheck`
 reported figures beside the true ones                `theory.audit`
 nats and bits                                        `theory.units`
 ===================================================  ========================

@@ -8,11 +8,10 @@ the same two sides judge a real model. A claim that names a `model` holds for te
 - ``iid``: the weights are iid draws of a GGD;
 - ``row-conditional``: rows are GGD with scales of their own.
 
-Proof status is ``lean`` (machine-checked,
-        lean=("one_le_entropyPower_mul_fisher", "5fac59cae93c"),
-    ), ``paper`` (cited, or proved in the docstring named) or ``numeric``: in
+Proof status is ``lean`` (machine-checked), ``paper`` (cited, or proved in the docstring named) or ``numeric``: in
 balls at every point that was sampled from the claim's domain, which proves it there and not in between. It is about
-the inequality, never about a measurement.
+the inequality, never about a measurement. A claim that names its Lean statement is ``lean`` only where
+``lean/STATUS.toml`` says that the proof was checked; `theory.crosscheck` holds the two to each other.
 """
 
 from __future__ import annotations
