@@ -3,11 +3,16 @@ import QuantGap.BlockGGD
 import QuantGap.Certificate
 import QuantGap.Claims
 import QuantGap.Codebooks
+import QuantGap.Converse
+import QuantGap.FiniteEntropy
 import QuantGap.GapTheorem
 import QuantGap.Geometry
+import QuantGap.Lattices
 import QuantGap.Mismatch
 import QuantGap.Quantizer
+import QuantGap.RateBounds
 import QuantGap.Scalar
+import QuantGap.Waterfilling
 
 /-!
 # The headlines, and what each rests on
@@ -78,3 +83,13 @@ end QuantGap.Summary
 #print axioms QuantGap.waterfilling_optimal
 #print axioms QuantGap.mean_sq_le_eigenvalue
 #print axioms QuantGap.panterDite_eq_integral
+#print axioms QuantGap.information_ge_slb
+#print axioms QuantGap.entropyCoded_ge_slb
+#print axioms QuantGap.rows_ge_slb
+#print axioms QuantGap.mutualInformation_convex
+#print axioms QuantGap.mutualInformation_le_entropyOf
+#print axioms QuantGap.entropyOf_le_log
+#print axioms QuantGap.forward_information_le
+#print axioms QuantGap.ziv_bound
+#print axioms QuantGap.reverse_waterfilling_optimal
+#print axioms QuantGap.sphereBound_le_zadorUpper

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from flint import arb, ctx, fmpq
 
-from theory import block_maximum, codebooks, crosscheck, ggd, scalar, shannon
+from theory import block_maximum, codebooks, crosscheck, ggd, lattices, scalar, shannon
 from theory.claims import CLAIMS
 from theory.lean import build, claims, counterparts, outside
 from theory.lean.evaluator import Evaluator
@@ -142,6 +142,19 @@ SOURCE_MUTANTS = {
         "GGD", "1 ≤ fisherInformation beta sigma * sigma ^ 2",
         "1 ≤ fisherInformation beta sigma * sigma ^ 2 + 0 * sigma", "hash", ["ggd.cramer-rao"],
     ),
+    "constant of Ziv": ("RateBounds", "4 * Real.pi / 12)) /", "3 * Real.pi / 12)) /", "definition", ["zivLoss"]),
+    "moment of a lattice": ("Lattices", "929 / 12960", "929 / 12961", "definition", ["latticeMoment"]),
+    "mixture of channels": (
+        "FiniteEntropy", "(1 - t) * w2 i j\n", "t * w2 i j\n", "violated", ["mutualInformation_convex"],
+    ),
+    "maximum in water-filling": (
+        "Waterfilling", ", min theta (w i) ≤ ∑", ", max theta (w i) ≤ ∑", "violated",
+        ["reverse_waterfilling_optimal"],
+    ),
+    "rate of the rows": (
+        "Converse", "distortionLowerBound (h i) (R i)) / (k", "distortionLowerBound (h i) (1 + R i)) / (k",
+        "violated", ["distortionLowerBound_mean_le"],
+    ),
     "statement outside the dialect": ("Gaussian", "kurtosis 2 = 3", "kurtosis 2 = 3 ∨ True", "unparsable", []),
     "unknown function": ("Gaussian", "kurtosis 2 = 3", "kurtoses 2 = 3", "unparsable", ["kurtosis_gaussian"]),
     "unknown command": ("Gaussian", "namespace QuantGap", "set_option maxHeartbeats 0", "unparsable", []),
@@ -221,6 +234,7 @@ PYTHON_MUTANTS = {
     "panter-dite": (*scaled(scalar, "panter_dite", 1.001), "panterDite", "definition"),
     "block maximum": (*scaled(block_maximum, "absmax_mean", 1.001), "absmaxMean", "definition"),
     "moment bound": (*scaled(block_maximum, "moment_bound", 1.001), "momentBound", "definition"),
+    "sphere bound": (*scaled(lattices, "sphere_bound", 1.001), "sphereBound", "definition"),
     "table": (codebooks, "NF4", codebooks.AF4_64, "nf4", "definition"),
     "side of a claim": (*scaled(ggd, "entropy_power", 2), "ggd.stam", "sides"),
     "refused argument": (ggd, "kl", lambda beta: beta, "klNats", "definition"),

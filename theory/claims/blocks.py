@@ -56,6 +56,7 @@ CLAIMS = (
         lambda s: shannon.distortion_lower_bound(s.source, s.effective_bits) * s.row_gain, lambda s: s.mse,
         {"beta": BLOCK_BETA, "n": BLOCK, "codebook": CODEBOOK}, "row-conditional", "paper", "[Shannon1959]",
         measured=True, arithmetics=FLOAT_ONLY,
+        lean=("rows_ge_slb", "95782a82c174"),
     ),
     Claim(
         "block.best-codebook", "D of the best codebook of as many levels <= D, iid blocks",
@@ -65,5 +66,6 @@ CLAIMS = (
          "codebook": CODEBOOK},
         "iid", "numeric", "theory.block_scaling.best_codebook: both sides in balls, at points of the box",
         measured=True,
+        lean=("least_le", "7c369448df9c"),
     ),
 )  # fmt: skip

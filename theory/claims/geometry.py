@@ -28,17 +28,20 @@ CLAIMS = (
         lambda s: lattices.sphere_bound(lattices.LATTICES[s.lattice].dimension + 0 * s.beta),
         lambda s: lattices.second_moment(s.lattice, 1 + 0 * s.beta),
         {"lattice": closed(1, 24)}, "any", "paper", "[Zador1982]",
+        lean=("sphereBound_le_latticeMoment", "7c34edf3e2d4"),
     ),
     Claim(
         "lattice.sphere-above-limit", "1/(2 pi e) <= Gamma(n/2 + 1)^(2/n)/((n + 2) pi)",
         lambda s: 1 / (2 * of(s.beta).pi() * of(s.beta).exp(1 + 0 * s.beta)),
         lambda s: lattices.sphere_bound(s.n + 0 * s.beta),
         {"n": closed(1, 4096, integer=True)}, "any", "paper", "[Zador1982]",
+        lean=("limit_le_sphereBound", "827c5da9154e"),
     ),
     Claim(
         "lattice.zador", "Gamma(n/2 + 1)^(2/n)/((n + 2) pi) <= Gamma(n/2 + 1)^(2/n) Gamma(1 + 2/n)/(n pi)",
         lambda s: lattices.sphere_bound(s.n + 0 * s.beta), lambda s: lattices.zador_upper(s.n + 0 * s.beta),
         {"n": closed(1, 4096, integer=True)}, "any", "paper", "[Zador1982]",
+        lean=("sphereBound_le_zadorUpper", "30eb701761d4"),
     ),
     Claim(
         "geometry.allocation-gains", "0 <= 1/2 log2(AM/GM)",
@@ -51,6 +54,7 @@ CLAIMS = (
         lambda s: _waterfilling(s), lambda s: _equal_bits(s),
         {"spectrum": _SPECTRUM, "R": closed(0, 8)}, "any", "paper", "[CoverThomas2006, thm 10.3.3]",
         arithmetics=FLOAT_ONLY,
+        lean=("reverse_waterfilling_optimal", "224f4103890b"),
     ),
     Claim(
         "geometry.waterfilling-above-gm", "n GM(lambda) 4^-R <= weighted error of reverse water-filling",

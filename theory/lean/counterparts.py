@@ -49,6 +49,15 @@ def _fisher(term: str, python: Callable[..., Any]) -> Counterpart:
     return Counterpart(_FISHER + _DISTORTION, term, lambda beta, sigma, D: python(GGD(beta, sigma), D))
 
 
+_EXACT = [name for name, lattice in lattices.LATTICES.items() if lattice.estimate is None]
+
+
+def _lattice(term: str, field: str) -> Counterpart:
+    return Counterpart(
+        f"(i : Fin {len(_EXACT)})", f"{term} i", lambda i: getattr(lattices.LATTICES[_EXACT[i]], field), 0
+    )
+
+
 COUNTERPARTS: dict[str, Counterpart] = {
     "alpha": _law("alpha beta sigma", lambda beta, sigma: ggd.alpha(beta, sigma)),
     "pdf": _law("pdf x beta sigma", lambda beta, sigma, x: ggd.pdf(x, beta, sigma), "(x : ℝ)"),
@@ -133,6 +142,20 @@ COUNTERPARTS: dict[str, Counterpart] = {
         "(n : ℕ) (lam : Fin n → ℝ) (hn : 0 < n) (hlam : ∀ i : Fin n, 0 < lam i)", "allocationGain n lam",
         lambda n, lam: geometry.allocation_gain(lam),
     ),
+    "zivLoss": Counterpart("", "zivLoss", lambda: shannon.gap_log_concave(GGD(arb(1))) + arb(1) / 2),
+    "sphereBound": Counterpart(
+        "(n : ℕ) (hn : 0 < n)", "sphereBound (n : ℝ)", lambda n: lattices.sphere_bound(arb(n))
+    ),
+    "zadorUpper": Counterpart(
+        "(n : ℕ) (hn : 0 < n)", "zadorUpper (n : ℝ)", lambda n: lattices.zador_upper(arb(n))
+    ),
+    "latticeMoment": Counterpart(
+        "(i : Fin 13)", "latticeMoment i", lambda i: lattices.second_moment(_EXACT[i], arb(1))
+    ),
+    "latticeDimension": _lattice("latticeDimension", "dimension"),
+    "latticeCoefficient": _lattice("latticeCoefficient", "coefficient"),
+    "latticeBase": _lattice("latticeBase", "base"),
+    "latticeExponent": _lattice("latticeExponent", "exponent"),
     # The tables of Python are float64, those of Lean rational: the roundings to float64 are the same.
     "nf4": Counterpart("(i : Fin 16)", "nf4 i", lambda i: codebooks.NF4.levels[i], 0),
     "fp4": Counterpart("(i : Fin 15)", "fp4 i", lambda i: codebooks.FP4.levels[i], 0),
@@ -145,6 +168,7 @@ _STEP = "a step of a proof, which no computation needs"
 NO_COUNTERPART: dict[str, str] = {
     "outputLaw": _FINITE, "mutualInformation": _FINITE, "meanDivergence": _FINITE, "meanDistortion": _FINITE,
     "mixture": _FINITE, "tiltedChannel": _FINITE, "relativeEntropy": _FINITE, "exponentialMean": _FINITE,
+    "entropyOf": _FINITE, "mixedChannel": _FINITE,
     "forwardGain": _STEP, "forwardNoise": _STEP, "meanVector": _STEP, "absmax": _STEP, "uniformQuantize": _STEP,
 }  # fmt: skip
 
