@@ -39,6 +39,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing el
 Revision = Annotated[str | None, typer.Option(help="Hub revision: a commit, branch or tag.")]
 
 
+run = typer.Typer(no_args_is_help=True, help="Run one experiment on every matrix of a model.")
+app.add_typer(run, name="run")
+
 app.command()(rate)
 app.command()(audit)
 
@@ -123,6 +126,41 @@ def check(
             where = ", ".join(f"{v.tensor} ({v.quantizer})" for v in of["violated"])
             table.add_row(claim, *(str(len(found)) for found in of.values()), where)
         _console().print(table)
+
+
+@run.command()
+def weights(
+    model: Model = "pocket-llama",
+    out: Annotated[Path, typer.Option(help="Folder for table and figure (made if missing).")] = Path("weights"),
+    as_json: AsJson = False,
+    revision: Revision = None,
+) -> None:
+    """Measure the law of the weights: exponents, kurtosis, divergence from the Gaussian, spread of rows, outliers.
+
+    Prints a table by role, and writes OUT/weights.csv and OUT/depth.png.
+
+    Example: quantgap run weights pocket-llama --out weights
+    """
+    with _clear_errors():
+        from empirics.experiments import weights as experiment
+        from empirics.experiments.weights_report import printed
+
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%")
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_error, transient=True) as bar:
+            task = bar.add_task(model, total=None)
+            table = experiment.run(
+                model, out, revision,
+                lambda name, done, total: bar.update(task, description=name, completed=done, total=total),
+            )  # fmt: skip
+        if as_json:
+            print(json.dumps(table.json(), indent=2))
+        else:
+            _console().print(printed(table))
+            _console().print(f"table and figure: {out}", highlight=False, soft_wrap=True)
+        for name, reason in table.failures:
+            _error.print(f"[bold red]not measured[/] {reason if name in reason else f'{name}: {reason}'}")
+        if table.failures:
+            raise typer.Exit(1)
 
 
 def _check_lean(as_json: bool) -> None:

@@ -1,0 +1,1 @@
+"""Experiments on a checkpoint: one module for each command of ``quantgap run``."""

@@ -1,0 +1,321 @@
+"""``quantgap run weights``: what the weights of each matrix of a checkpoint are like, before any quantizer."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from empirics import fit, kl, plots, tensors
+from empirics.engine import Progress
+from empirics.experiments.weights_report import depth, in_order
+from empirics.measure import Matrix, Statistics
+from empirics.models import open_checkpoint
+from empirics.tensors import TensorInfo
+from theory import audit, geometry, ggd
+from theory.sources import GGD, Histogram
+
+BLOCK = 64
+FAR = 6.0
+"""Standard deviations past which a weight counts as an outlier."""
+
+CHUNK = 2**19
+"""Weights made float64 at a time."""
+
+AVERAGED = (
+    "kurtosis", "beta", "beta_row", "beta_block", "ks", "kl_ggd", "kl_binned", "kl_notebook", "bonus_reported",
+    "row_spread", "column_spread", "beyond_6_sigma",
+)  # fmt: skip
+"""What has a mean over a role."""
+
+
+@dataclass(frozen=True)
+class MatrixWeights:
+    """One matrix. Divergences, bonuses and spreads are bits per weight; `_error` is a standard error.
+
+    Attributes
+    ----------
+    statistics : Statistics
+        Shape, moments, and the exponents of the marginal law and within rows.
+    beta_block, beta_block_error : float
+        Exponent where each block of 64 has a scale of its own, clustered by block. Blocks run over the flattened
+        matrix; a short last one is left out.
+    ks : float
+        Largest difference between the cdf of the marginal fit and the share of weights below, halfway between stored
+        values: a weight stored as one of them was rounded from somewhere up to there. For n independent draws of the
+        fitted law, below 0.87/sqrt(n) on average.
+    kl_ggd, kl_ggd_error : float
+        Divergence of the marginal fit from the Gaussian. At equal variance that is the entropy bonus h(N) - h.
+    kl_binned, kl_binned_error : float
+        The divergence without a model: `empirics.kl.binned`.
+    kl_notebook : float
+        As the notebooks report it: `empirics.kl.notebook`.
+    bonus_reported : float
+        The entropy bonus as the notebooks compute it, with 1/beta nats added to bits.
+    row_spread, row_spread_error : float
+        1/2 log2(AM/GM) of the second moments of the rows that are not 0.
+    row_spread_noise : float
+        What of `row_spread` rows of equal variance would have too, for independent weights within a row.
+    column_spread, column_spread_error, column_spread_noise : float
+        The same for columns.
+    beyond_6_sigma, beyond_6_sigma_error : float
+        Share of weights further than 6 standard deviations from 0.
+    largest, largest_expected : float
+        Largest magnitude in standard deviations, and that of which the fitted law expects one weight beyond.
+    """
+
+    statistics: Statistics
+    beta_block: float
+    beta_block_error: float | None
+    ks: float
+    kl_ggd: float
+    kl_ggd_error: float | None
+    kl_binned: float
+    kl_binned_error: float
+    kl_notebook: float
+    bonus_reported: float
+    row_spread: float
+    row_spread_error: float | None
+    row_spread_noise: float
+    column_spread: float
+    column_spread_error: float | None
+    column_spread_noise: float
+    beyond_6_sigma: float
+    beyond_6_sigma_error: float
+    largest: float
+    largest_expected: float
+
+    def record(self) -> dict[str, Any]:
+        """As one row of plain values, rows and columns of the shape apart."""
+        values = asdict(self)
+        found = values.pop("statistics")
+        rows, columns = found.pop("shape")
+        del found["row_gain"]  # it is `row_spread`, in other units
+        notes = "; ".join(found.pop("notes"))
+        head = {key: found.pop(key) for key in ("name", "role", "layer")}
+        return head | {"rows": rows, "columns": columns, "std": math.sqrt(found["variance"])} | found | values | {
+            "notes": notes
+        }  # fmt: skip
+
+
+@dataclass
+class WeightsTable:
+    """Every matrix of a checkpoint.
+
+    Attributes
+    ----------
+    model, revision : str
+    matrices : list of MatrixWeights
+        In the order of the checkpoint's tensors.
+    failures, skipped : list of (str, str)
+        Tensors that could not be measured, and those that are no weight matrices, and why.
+    """
+
+    model: str
+    revision: str
+    matrices: list[MatrixWeights] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each matrix."""
+        return [m.record() for m in self.matrices]
+
+    def roles(self) -> list[dict[str, Any]]:
+        """A row for each role: means over weights, with standard errors for independent matrices.
+
+        An error says how well the mean of these very matrices is known, not how they differ.
+        """
+        records, rows = self.records(), []
+        for role in in_order({r["role"] for r in records}):
+            chosen = [r for r in records if r["role"] == role]
+            size = np.array([r["weights"] for r in chosen], dtype=np.float64)
+            share = size / size.sum()
+            row: dict[str, Any] = {"role": role, "matrices": len(chosen), "weights": int(size.sum())}
+            for name in AVERAGED:
+                row[name] = math.fsum(share * [r[name] for r in chosen])
+                if (error := f"{name}_error") in chosen[0]:
+                    errors = [r[error] for r in chosen]
+                    row[error] = None if None in errors else math.hypot(*(share * errors))
+            row["largest"] = max(r["largest"] for r in chosen)
+            rows.append(row)
+        return rows
+
+    def json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "model": self.model, "revision": self.revision, "matrices": self.records(), "roles": self.roles(),
+            "failures": self.failures, "skipped": self.skipped,
+        }  # fmt: skip
+
+    def csv(self) -> str:
+        """The matrices as CSV; empty if there are none."""
+        out = io.StringIO()
+        if records := self.records():
+            writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(records)
+        return out.getvalue()
+
+
+def run(
+    model: str | Path, out: str | Path, revision: str | None = None,
+    progress: Progress = lambda name, done, total: None,
+) -> WeightsTable:  # fmt: skip
+    """Measure the weights of every matrix of a model, one at a time; write a table and a figure.
+
+    Parameters
+    ----------
+    model, revision
+        As `empirics.models.open_checkpoint` takes them.
+    out : path
+        Folder for weights.csv and, if a matrix is in a layer, depth.png and depth.svg; made when missing.
+    progress : callable
+        See `empirics.engine.Progress`.
+
+    Returns
+    -------
+    WeightsTable
+        A matrix that cannot be measured is in `failures`, and the others are not affected.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the model cannot be read, or none of its matrices can be measured.
+    """
+    checkpoint = open_checkpoint(model, revision)
+    chosen, others = tensors.matrices(checkpoint)
+    table = WeightsTable(
+        checkpoint.name, checkpoint.revision, skipped=[(info.name, reason) for info, reason in others]
+    )
+    sizes = [math.prod(info.shape) for info in chosen]
+    for info, done in zip(chosen, itertools.accumulate(sizes, initial=0), strict=False):
+        progress(info.name, done, sum(sizes))
+        try:
+            table.matrices.append(measure(tensors.load(info), info))
+        except (ValueError, ArithmeticError) as error:
+            table.failures.append((info.name, str(error)))
+    if not table.matrices:
+        reasons = "; ".join(reason for _, reason in table.failures) or "it has no weight matrix"
+        raise ValueError(f"nothing in {model} could be measured: {reasons}")
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights.csv").write_text(table.csv(), encoding="utf-8", errors="backslashreplace")
+    if any(m.statistics.layer is not None for m in table.matrices):
+        figure = depth(table)
+        (folder / "depth.png").write_bytes(plots.png(figure))
+        (folder / "depth.svg").write_bytes(plots.svg(figure))
+    return table
+
+
+def measure(tensor: torch.Tensor, info: TensorInfo) -> MatrixWeights:
+    """Measure one matrix.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        Shape (rows, columns), floating-point.
+    info : TensorInfo
+
+    Raises
+    ------
+    ValueError
+        As `empirics.measure.Matrix`, and where there are fewer than two blocks of 64.
+
+    Notes
+    -----
+    The errors of kurtosis, of the marginal exponent and of what follows from it, of the divergences and of the share
+    of outliers are those of independent weights. The others are clustered by row, column or block.
+    """
+    matrix = Matrix(tensor, info)
+    found, atoms = matrix.statistics, matrix.atoms
+    sigma, n = math.sqrt(found.variance), found.weights
+    block = fit.within_rows(tensor.reshape(-1)[: n - n % BLOCK].view(-1, BLOCK), found.beta_row, info.name)
+    law = fitted_law(atoms, found.beta)
+    divergence = float(ggd.kl_to_gaussian(found.beta))
+    moved = None
+    if found.beta_error is not None:  # both sides: at beta = 2 the slope is 0
+        sides = (max(found.beta + s * found.beta_error, fit.LOWEST) for s in (-1, 1))
+        moved = max(abs(float(ggd.kl_to_gaussian(side)) - divergence) for side in sides)
+    binned = kl.binned(atoms, info.name)
+    rows, columns = spreads(tensor)
+    far = float(atoms.probabilities[np.abs(atoms.values) > FAR * sigma].sum())
+    smoothed = (far * n + 1) / (n + 2)  # one more on each side: where none was found, the error is not 0
+    return MatrixWeights(
+        statistics=found,
+        beta_block=block.beta,
+        beta_block_error=None if math.isnan(block.standard_error) else block.standard_error,
+        ks=kolmogorov_distance(atoms, law),
+        kl_ggd=divergence,
+        kl_ggd_error=moved,
+        kl_binned=binned.bits,
+        kl_binned_error=binned.standard_error,
+        kl_notebook=kl.notebook(atoms),
+        bonus_reported=float(ggd.entropy(2.0))
+        - audit.reported_entropy(found.beta, float(ggd.alpha(found.beta))),
+        row_spread=rows.bits, row_spread_error=rows.standard_error, row_spread_noise=rows.noise,
+        column_spread=columns.bits, column_spread_error=columns.standard_error, column_spread_noise=columns.noise,
+        beyond_6_sigma=far,
+        beyond_6_sigma_error=math.sqrt(smoothed * (1 - smoothed) / n),
+        largest=float(np.abs(atoms.values[[0, -1]]).max()) / sigma,
+        largest_expected=-float(law.quantile(1 / (2 * n))) / sigma,
+    )  # fmt: skip
+
+
+def fitted_law(atoms: Histogram, beta: float) -> GGD:
+    """The generalized Gaussian of that exponent with the likeliest scale, in the weights' units."""
+    return GGD(beta, (beta * atoms.abs_moment(beta)) ** (1 / beta) / float(ggd.alpha(beta)))
+
+
+def kolmogorov_distance(atoms: Histogram, law: GGD) -> float:
+    """Largest difference of the cdfs, halfway between atoms; dimensionless."""
+    below = np.cumsum(atoms.probabilities)[:-1]
+    return float(np.abs(below - law.cdf((atoms.values[1:] + atoms.values[:-1]) / 2)).max())
+
+
+class Spread(NamedTuple):
+    """Of the second moments of rows or columns, in bits; the error is None for one line, noise as `spreads` says."""
+
+    bits: float
+    standard_error: float | None
+    noise: float
+
+
+def spreads(tensor: torch.Tensor) -> tuple[Spread, Spread]:
+    r"""Spread of the second moments of the rows, then of the columns; lines of zeros are left out.
+
+    With second moments v of lines that have n weights of kurtosis :math:`\kappa` within a line, the spread
+    :math:`\tfrac12\log_2(\overline v/\operatorname{GM}(v))` is too large by the noise :math:`(\kappa-1)/4n` nats. The
+    error is that of lines drawn independently.
+
+    >>> rows, columns = spreads(torch.tensor([[1.0, -1.0], [2.0, -2.0]]))
+    >>> round(rows.bits, 6), columns.bits
+    (0.160964, 0.0)
+    """
+    second, fourth = [], []
+    down = torch.zeros(2, tensor.shape[1], dtype=torch.float64, device=tensor.device)
+    for chunk in tensor.detach().split(max(1, CHUNK // tensor.shape[1])):
+        squares = chunk.double().square()  # not in place: a float64 chunk is the matrix itself
+        second.append(squares.mean(1))
+        down[0] += squares.sum(0)
+        squares.square_()
+        fourth.append(squares.mean(1))
+        down[1] += squares.sum(0)
+    rows, columns = tensor.shape
+    found = []
+    for v, m4, width in ((torch.cat(second), torch.cat(fourth), columns), (*(down / rows), rows)):
+        live = v > 0
+        variances, fourths = v[live].cpu().numpy(), m4[live].cpu().numpy()
+        relative = variances / variances.mean()
+        influence = (relative - 1 - np.log(relative) + np.log(relative).mean()) / (2 * math.log(2))
+        noise = (np.mean(fourths / variances**2) - 1) / (4 * width * math.log(2))
+        error = float(influence.std(ddof=1)) / math.sqrt(len(relative)) if len(relative) > 1 else None
+        found.append(Spread(float(geometry.variance_gain(relative)), error, float(noise)))
+    return found[0], found[1]
