@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 import theory
 from tests.strategies import distortions
-from theory import codebooks
+from tests.tolerances import close
+from theory import codebooks, rate_distortion
 from theory.claims import CLAIMS, Claim, Setting, get, markdown
 from theory.domain import Domain
 from theory.lattices import LATTICES
+from theory.sources import GGD
 
 BOTH_ENDS = [codebooks.NF4, codebooks.FP4, codebooks.E2M1, codebooks.AF4_64, codebooks.integer(4)]
 
@@ -94,6 +96,15 @@ def test_claim_is_proved_or_undecided_in_balls(claim, record_property):
     record_property("undecided", undecided)
     most = UNDECIDED_AT_MOST.get(claim.id, UNDECIDED)
     assert undecided <= most, f"{outcomes.count(False)} of {len(outcomes)} undecided"
+
+
+def test_in_balls_the_rate_is_the_proved_one():
+    """An arb setting asks for the bracket with nothing estimated, and gives all of it."""
+    proved = rate_distortion.solve(GGD(1.0), 0.5, certify=True)
+    found = Setting(arb(1)).at_most(0.5)
+    assert float(found.lower()) == close(proved.lower, rel=1e-15)
+    assert float(found.upper()) == close(proved.upper, rel=1e-15)
+    assert found.overlaps(Setting(arb(1)).at_least(0.5))
 
 
 def test_registry_is_complete():
