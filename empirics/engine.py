@@ -120,7 +120,7 @@ def _one(
     info: TensorInfo, checkpoint: Checkpoint, quantizers: Sequence[Quantizer], block_size: int, store: Store,
     origin: dict[str, Any],
 ) -> list[Measurement]:  # fmt: skip
-    keys = {q.name: _key(checkpoint, info.name, q.name, block_size) for q in quantizers}
+    keys = {q.name: key(checkpoint, tensor=info.name, quantizer=q.name, block_size=block_size) for q in quantizers}
     kept = {name: store.get(key) for name, key in keys.items()}
     matrix = None
     for quantizer in quantizers:
@@ -132,10 +132,9 @@ def _one(
     return [Measurement.of(record) for record in kept.values() if record is not None]
 
 
-def _key(checkpoint: Checkpoint, tensor: str, quantizer: str, block_size: int) -> dict[str, str | int | float]:
+def key(checkpoint: Checkpoint, **fields: str | int | float) -> dict[str, str | int | float]:
     """What decides the numbers of a measurement: another version of the code or of a kernel measures again."""
     return {
-        "model": checkpoint.name, "revision": checkpoint.revision, "tensor": tensor, "quantizer": quantizer,
-        "block_size": block_size,
+        "model": checkpoint.name, "revision": checkpoint.revision, **fields,
         **{package: version(package) for package in ("quantgap", "bitsandbytes", "torch")},
     }  # fmt: skip

@@ -202,19 +202,24 @@ def image(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(plots.svg(figure)).decode()
 
 
-def render(results: Results, verdicts: Sequence[Verdict]) -> str:
-    """The page."""
-    environment = Environment(
+def environment() -> Environment:
+    """The templates, with the words and signs that they share."""
+    made = Environment(
         loader=PackageLoader("empirics"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, finalize=lambda value: clean(value) if type(value) is str else value,
     )  # fmt: skip
-    environment.filters.update(
+    made.filters.update(
         signed=signed, short=short, gap_error=gap_error, margin=margin, relation=relation,
         sign=lambda text: text.replace("<=", "≤").replace(">=", "≥"), minus=lambda n: str(n).replace("-", "−"),
         label=lambda name: LABELS.get(name, name), meaning=lambda name: MEANINGS.get(name, ""),
     )  # fmt: skip
-    environment.globals.update(plus_minus=plus_minus, power=power, counted=counted)
-    environment.globals.update(mean_residual=mean_residual, total_error=total_error)
+    made.globals.update(plus_minus=plus_minus, power=power, counted=counted)
+    made.globals.update(mean_residual=mean_residual, total_error=total_error)
+    return made
+
+
+def render(results: Results, verdicts: Sequence[Verdict]) -> str:
+    """The page."""
     totals = {q: results.total(q) for q in results.quantizers}
     figures = {}
     if results.measurements:
@@ -238,4 +243,4 @@ def render(results: Results, verdicts: Sequence[Verdict]) -> str:
         "names": {"nominal": plots.NOMINAL, "side": plots.SIDE, "effective": plots.EFFECTIVE},
         "sigmas": SIGMAS,
     }
-    return environment.get_template("ledger.html").render(context)
+    return environment().get_template("ledger.html").render(context)

@@ -171,7 +171,7 @@ def predictions(measurements: Sequence[Measurement]) -> Figure:
     """
     _some(measurements, "predictions", "measurement")
     names = list(dict.fromkeys(m.quantizer for m in measurements))
-    place, centres, edges = _places(measurements)
+    place, centres, edges = places((s.name, s.role, s.layer) for s in (m.statistics for m in measurements))
     size = 4.0 if len(place) < 100 else 2.6
     series: tuple[tuple[str, str, str, str, Callable[[Measurement], float]], ...] = (
         ("iid model", "s", LOSS, "white", lambda m: m.predicted_mse_iid),
@@ -205,12 +205,14 @@ def predictions(measurements: Sequence[Measurement]) -> Figure:
     return figure
 
 
-def _places(measurements: Iterable[Measurement]) -> tuple[dict[str, float], dict[str, float], list[float]]:
-    """Where each matrix stands, the middle of each role, and the edges between roles."""
-    found = {m.statistics.name: m.statistics for m in measurements}
+def places(
+    matrices: Iterable[tuple[str, str, int | None]],
+) -> tuple[dict[str, float], dict[str, float], list[float]]:
+    """Where each (name, role, layer) stands on an axis, the middle of each role, the edges between roles."""
+    found = {name: (role, layer) for name, role, layer in matrices}
     groups: dict[str, list[str]] = {role: [] for role in ROLES}
-    for name, statistics in sorted(found.items(), key=lambda item: -1 if item[1].layer is None else item[1].layer):
-        groups.setdefault(statistics.role, []).append(name)
+    for name, (role, _) in sorted(found.items(), key=lambda item: -1 if item[1][1] is None else item[1][1]):
+        groups.setdefault(role, []).append(name)
     place, centres, edges = {}, {}, [0.0]
     for role, names in groups.items():
         if names:
@@ -262,6 +264,7 @@ def depth(measurements: Sequence[Measurement]) -> Figure:
         figure, panels = _grid(2 + blank + len(gaps), 2.5)
         if blank:
             panels.pop(2).remove()
+        panels[1].sharey(panels[0])  # before anything is drawn: later, it would cut off
         for panel, (title, unit, chosen, value) in zip(panels, views + gaps, strict=True):
             for role, marker, colour in lines:
                 points = _means([m for m in chosen if m.statistics.role == role], value)
@@ -274,7 +277,6 @@ def depth(measurements: Sequence[Measurement]) -> Figure:
             panel.set_xlabel("layer")
             panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
             panel.grid(axis="y")
-        panels[1].sharey(panels[0])
         drawn: Any = {"markersize": 4, "linewidth": 1.1}
         handles = [Line2D([], [], marker=m, color=c, label=clean(r), **drawn) for r, m, c in lines]
         figure.legend(handles=handles, loc="outside lower center", ncols=11)

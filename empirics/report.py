@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from json import dumps
@@ -20,6 +19,7 @@ from rich.text import Text
 from empirics import page, plots
 from empirics.checks import Verdict
 from empirics.engine import Results
+from empirics.files import replace
 from empirics.measure import Measurement
 from empirics.page import counted, gap_error, mean_residual, plus_minus, total_error
 from empirics.plots import clean
@@ -231,18 +231,7 @@ def write(results: Results, folder: str | Path, verdicts: Sequence[Verdict] | No
     for name in results.quantizers:
         ledger = dumps(json(results, name), indent=2, allow_nan=False) + "\n"
         content[f"ledger-{name}"] = (f"ledger-{name}.json", ledger.encode())
-    return {what: _replace(folder / name, data) for what, (name, data) in content.items()}
-
-
-def _replace(path: Path, data: bytes) -> Path:
-    """Write beside, then rename over."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    return {what: replace(folder / name, data) for what, (name, data) in content.items()}
 
 
 def _signed(value: float, digits: int = 3) -> str:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
-from empirics import fit, kl, plots, tensors
+from empirics import fit, kl
 from empirics.engine import Progress
-from empirics.experiments.weights_report import depth, in_order
+from empirics.experiments.matrices import by_matrix
+from empirics.experiments.result import Experiment
+from empirics.experiments.weights_report import METHOD, QUANTILES, answer, figures, in_order, views
 from empirics.measure import Matrix, Statistics
-from empirics.models import open_checkpoint
+from empirics.store import Store
 from empirics.tensors import TensorInfo
 from theory import audit, geometry, ggd
 from theory.sources import GGD, Histogram
@@ -69,6 +69,8 @@ class MatrixWeights:
         Share of weights further than 6 standard deviations from 0.
     largest, largest_expected : float
         Largest magnitude in standard deviations, and that of which the fitted law expects one weight beyond.
+    row_rms : tuple of float
+        Quantiles of the rows' root mean squares, in units of the matrix's: `weights_report.QUANTILES`.
     """
 
     statistics: Statistics
@@ -91,6 +93,7 @@ class MatrixWeights:
     beyond_6_sigma_error: float
     largest: float
     largest_expected: float
+    row_rms: tuple[float, ...]
 
     def record(self) -> dict[str, Any]:
         """As one row of plain values, rows and columns of the shape apart."""
@@ -98,121 +101,71 @@ class MatrixWeights:
         found = values.pop("statistics")
         rows, columns = found.pop("shape")
         del found["row_gain"]  # it is `row_spread`, in other units
+        rms = {f"row_rms_{100 * q:g}": value for q, value in zip(QUANTILES, values.pop("row_rms"), strict=True)}
         notes = "; ".join(found.pop("notes"))
         head = {key: found.pop(key) for key in ("name", "role", "layer")}
-        return head | {"rows": rows, "columns": columns, "std": math.sqrt(found["variance"])} | found | values | {
-            "notes": notes
-        }  # fmt: skip
+        shape = {"rows": rows, "columns": columns, "std": math.sqrt(found["variance"])}
+        return head | shape | found | values | rms | {"notes": notes}
 
 
-@dataclass
-class WeightsTable:
-    """Every matrix of a checkpoint.
+def roles(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each role: means over weights, with standard errors for independent matrices.
 
-    Attributes
-    ----------
-    model, revision : str
-    matrices : list of MatrixWeights
-        In the order of the checkpoint's tensors.
-    failures, skipped : list of (str, str)
-        Tensors that could not be measured, and those that are no weight matrices, and why.
+    An error says how well the mean of these very matrices is known, not how they differ.
     """
-
-    model: str
-    revision: str
-    matrices: list[MatrixWeights] = field(default_factory=list)
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-
-    def records(self) -> list[dict[str, Any]]:
-        """A row for each matrix."""
-        return [m.record() for m in self.matrices]
-
-    def roles(self) -> list[dict[str, Any]]:
-        """A row for each role: means over weights, with standard errors for independent matrices.
-
-        An error says how well the mean of these very matrices is known, not how they differ.
-        """
-        records, rows = self.records(), []
-        for role in in_order({r["role"] for r in records}):
-            chosen = [r for r in records if r["role"] == role]
-            size = np.array([r["weights"] for r in chosen], dtype=np.float64)
-            share = size / size.sum()
-            row: dict[str, Any] = {"role": role, "matrices": len(chosen), "weights": int(size.sum())}
-            for name in AVERAGED:
-                row[name] = math.fsum(share * [r[name] for r in chosen])
-                if (error := f"{name}_error") in chosen[0]:
-                    errors = [r[error] for r in chosen]
-                    row[error] = None if None in errors else math.hypot(*(share * errors))
-            row["largest"] = max(r["largest"] for r in chosen)
-            rows.append(row)
-        return rows
-
-    def json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return {
-            "model": self.model, "revision": self.revision, "matrices": self.records(), "roles": self.roles(),
-            "failures": self.failures, "skipped": self.skipped,
-        }  # fmt: skip
-
-    def csv(self) -> str:
-        """The matrices as CSV; empty if there are none."""
-        out = io.StringIO()
-        if records := self.records():
-            writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(records)
-        return out.getvalue()
+    rows = []
+    for role in in_order({r["role"] for r in records}):
+        chosen = [r for r in records if r["role"] == role]
+        size = np.array([r["weights"] for r in chosen], dtype=np.float64)
+        share = size / size.sum()
+        row: dict[str, Any] = {"role": role, "matrices": len(chosen), "weights": int(size.sum())}
+        for name in AVERAGED:
+            row[name] = math.fsum(share * [r[name] for r in chosen])
+            if (error := f"{name}_error") in chosen[0]:
+                errors = [r[error] for r in chosen]
+                row[error] = None if None in errors else math.hypot(*(share * errors))
+        row["largest"] = max(r["largest"] for r in chosen)
+        rows.append(row)
+    return rows
 
 
 def run(
-    model: str | Path, out: str | Path, revision: str | None = None,
+    model: str | Path, *, revision: str | None = None, store: Store | None = None,
     progress: Progress = lambda name, done, total: None,
-) -> WeightsTable:  # fmt: skip
-    """Measure the weights of every matrix of a model, one at a time; write a table and a figure.
+) -> Experiment:  # fmt: skip
+    """Measure the weights of every matrix of a model, one at a time.
 
     Parameters
     ----------
     model, revision
         As `empirics.models.open_checkpoint` takes them.
-    out : path
-        Folder for weights.csv and, if a matrix is in a layer, depth.png and depth.svg; made when missing.
+    store : Store, optional
+        What it holds is not measured again.
     progress : callable
         See `empirics.engine.Progress`.
 
     Returns
     -------
-    WeightsTable
-        A matrix that cannot be measured is in `failures`, and the others are not affected.
+    Experiment
+        Tables ``weights`` (a row a matrix) and ``roles``. A matrix that cannot be measured is in `failures`, and the
+        others are not affected.
 
     Raises
     ------
     ValueError, OSError
         If the model cannot be read, or none of its matrices can be measured.
     """
-    checkpoint = open_checkpoint(model, revision)
-    chosen, others = tensors.matrices(checkpoint)
-    table = WeightsTable(
-        checkpoint.name, checkpoint.revision, skipped=[(info.name, reason) for info, reason in others]
-    )
-    sizes = [math.prod(info.shape) for info in chosen]
-    for info, done in zip(chosen, itertools.accumulate(sizes, initial=0), strict=False):
-        progress(info.name, done, sum(sizes))
-        try:
-            table.matrices.append(measure(tensors.load(info), info))
-        except (ValueError, ArithmeticError) as error:
-            table.failures.append((info.name, str(error)))
-    if not table.matrices:
-        reasons = "; ".join(reason for _, reason in table.failures) or "it has no weight matrix"
-        raise ValueError(f"nothing in {model} could be measured: {reasons}")
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "weights.csv").write_text(table.csv(), encoding="utf-8", errors="backslashreplace")
-    if any(m.statistics.layer is not None for m in table.matrices):
-        figure = depth(table)
-        (folder / "depth.png").write_bytes(plots.png(figure))
-        (folder / "depth.svg").write_bytes(plots.svg(figure))
-    return table
+    found = by_matrix("weights", model, revision, store, progress, lambda *given: measure(*given).record())
+    records = found.records
+    by_role = roles(records)
+    return Experiment(
+        "weights", "The law of the weights", found.checkpoint.name, found.checkpoint.revision,
+        answer=answer(records),
+        tables={"weights": pd.DataFrame(records), "roles": pd.DataFrame(by_role)},
+        views=views(records, by_role),
+        figures=figures(records, found.checkpoint.name),
+        method=METHOD, failures=found.failures, skipped=found.skipped, provenance=found.provenance,
+    )  # fmt: skip
 
 
 def measure(tensor: torch.Tensor, info: TensorInfo) -> MatrixWeights:
@@ -266,6 +219,7 @@ def measure(tensor: torch.Tensor, info: TensorInfo) -> MatrixWeights:
         beyond_6_sigma_error=math.sqrt(smoothed * (1 - smoothed) / n),
         largest=float(np.abs(atoms.values[[0, -1]]).max()) / sigma,
         largest_expected=-float(law.quantile(1 / (2 * n))) / sigma,
+        row_rms=rows.rms,
     )  # fmt: skip
 
 
@@ -281,11 +235,15 @@ def kolmogorov_distance(atoms: Histogram, law: GGD) -> float:
 
 
 class Spread(NamedTuple):
-    """Of the second moments of rows or columns, in bits; the error is None for one line, noise as `spreads` says."""
+    """Of the second moments of rows or columns, in bits; the error is None for one line, noise as `spreads` says.
+
+    `rms` are quantiles of the lines' root mean squares in units of the matrix's, zeros included.
+    """
 
     bits: float
     standard_error: float | None
     noise: float
+    rms: tuple[float, ...]
 
 
 def spreads(tensor: torch.Tensor) -> tuple[Spread, Spread]:
@@ -317,5 +275,6 @@ def spreads(tensor: torch.Tensor) -> tuple[Spread, Spread]:
         influence = (relative - 1 - np.log(relative) + np.log(relative).mean()) / (2 * math.log(2))
         noise = (np.mean(fourths / variances**2) - 1) / (4 * width * math.log(2))
         error = float(influence.std(ddof=1)) / math.sqrt(len(relative)) if len(relative) > 1 else None
-        found.append(Spread(float(geometry.variance_gain(relative)), error, float(noise)))
+        rms = np.quantile(np.sqrt((v / v.mean()).cpu().numpy()), QUANTILES)
+        found.append(Spread(float(geometry.variance_gain(relative)), error, float(noise), tuple(rms.tolist())))
     return found[0], found[1]

@@ -1,11 +1,11 @@
 """``quantgap run weights``: numbers of known laws, and the embedded model from the command line."""
 
-import csv
 import json
 import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -193,8 +193,8 @@ def test_a_short_last_block_is_left_out():
 def test_roles_are_means_over_weights(tmp_path):
     sizes = {"model.layers.0.mlp.up_proj.weight": (64, 32), "model.layers.1.mlp.up_proj.weight": (64, 96)}
     save_file({n: draws(1.5, s, i).float() for i, (n, s) in enumerate(sizes.items())}, tmp_path / "model.safetensors")
-    table = weights.run(tmp_path, tmp_path / "out")
-    (role,), (a, b) = table.roles(), table.records()
+    tables = weights.run(tmp_path).tables
+    (role,), (a, b) = (tables[name].to_dict(orient="records") for name in ("roles", "weights"))
     assert (role["role"], role["matrices"], role["weights"]) == ("up", 2, 64 * 128)
     for name in ("beta", "kurtosis", "kl_binned", "row_spread"):
         assert role[name] == close(0.25 * a[name] + 0.75 * b[name], rel=CLOSED_FORM)
@@ -207,17 +207,21 @@ def test_the_embedded_model_from_the_command_line(tmp_path):
     found = RUN.invoke(app, ["run", "weights", "pocket-llama", "--out", str(tmp_path), "--json"])
     assert found.exit_code == 0, found.stderr
     document = json.loads(found.stdout)
-    with (tmp_path / "weights.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["name"] for row in rows] == [m["name"] for m in document["matrices"]]
-    assert len(rows) == 43
-    for row, m in zip(rows, document["matrices"], strict=True):
-        assert float(row["beta"]) == m["beta"]
-        assert float(row["kl_binned"]) == m["kl_binned"]
-        assert m["kl_notebook"] > 0
-    assert {r["role"] for r in document["roles"]} == {"embedding", "q", "k", "v", "o", "gate", "up", "down"}
-    assert (tmp_path / "depth.png").read_bytes().startswith(b"\x89PNG")
-    assert b"<svg" in (tmp_path / "depth.svg").read_bytes()
+    folder = tmp_path / "pocket-llama" / "weights"
+    matrices = document["tables"]["weights"]
+    frames = pd.read_csv(folder / "weights.csv"), pd.read_parquet(folder / "weights.parquet")
+    assert json.loads((folder / "weights.json").read_text()) == document
+    for frame in frames:
+        assert list(frame["name"]) == [m["name"] for m in matrices]
+        assert list(frame["beta"]) == [m["beta"] for m in matrices]
+        assert list(frame["kl_binned"]) == [m["kl_binned"] for m in matrices]
+    assert len(matrices) == 43
+    assert all(m["kl_notebook"] > 0 for m in matrices)
+    assert {r["role"] for r in document["tables"]["roles"]} == {"embedding", "q", "k", "v", "o", "gate", "up", "down"}
+    for figure in ("depth", "comparison", "rows"):
+        assert (folder / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+        assert b"<svg" in (folder / f"{figure}.svg").read_bytes()
+    assert "pocket-llama: weights" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_what_cannot_be_measured_is_named(tmp_path):
@@ -227,9 +231,9 @@ def test_what_cannot_be_measured_is_named(tmp_path):
     found = RUN.invoke(app, ["run", "weights", str(tmp_path), "--out", str(tmp_path / "out")])
     assert found.exit_code == 1
     assert "lm_head.weight is constant" in found.stderr
-    assert "weights by role" in found.stdout
+    assert "Weights by role" in found.stdout
     save_file(constant, tmp_path / "model.safetensors")
     found = RUN.invoke(app, ["run", "weights", str(tmp_path), "--out", str(tmp_path / "none")])
     assert found.exit_code == 2
     assert "nothing in" in found.stderr
-    assert not (tmp_path / "none").exists()
+    assert not (tmp_path / "none" / "report.html").exists()

@@ -99,7 +99,7 @@ def test_points_are_the_residuals_with_their_errors() -> None:
 
 def test_matrices_stand_by_role_then_layer() -> None:
     names = [("a", "down", 1), ("b", "q", 3), ("c", "embedding", None), ("d", "q", 2), ("e", "strange", 0)]
-    place, centres, edges = plots._places([runs.measurement(n, role=r, layer=i) for n, r, i in names])
+    place, centres, edges = plots.places(names)
     assert sorted(place, key=place.__getitem__) == ["c", "d", "b", "a", "e"]
     assert list(centres) == ["embedding", "q", "down", "strange"]
     assert edges == sorted(edges)
