@@ -18,7 +18,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 POCKET = Path(__file__).parent / "pocket"
-EMBEDDED = {"pocket-llama": POCKET / "llama"}
+EMBEDDED = {"pocket-llama": POCKET / "llama", "pocket-bloom": POCKET / "bloom"}
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
@@ -119,7 +119,7 @@ def _local(name: str, path: Path, expected: str | None) -> Checkpoint:
     files, index = _weights(path)
     folder = path if path.is_dir() else path.parent
     config = folder / CONFIG
-    revision = _revision([config, *files] if config.exists() else list(files))
+    revision = digest([config, *files] if config.exists() else list(files))
     if expected not in (None, revision):
         raise ValueError(
             f"{name} has revision {revision}, not {expected}: use the files that you pinned, or pin these"
@@ -173,7 +173,7 @@ def _config(folder: Path) -> dict[str, Any]:
     return _object(folder / CONFIG) if (folder / CONFIG).exists() else {}
 
 
-def _revision(files: list[Path]) -> str:
+def digest(files: list[Path]) -> str:
     """The digest of a listing of digests, in the format of sha256sum."""
     in_full = sum(file.stat().st_size for file in files) <= HASHED_IN_FULL
     listing = hashlib.sha256()

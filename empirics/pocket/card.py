@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -60,19 +61,35 @@ def matrices(model: nn.Module) -> list[Matrix]:
 
 
 @dataclass(frozen=True)
+class Text:
+    """The text of one language. `tokens` counts those of the training, validation and test part."""
+
+    sha256: str
+    parts: Parts
+    tokens: tuple[int, ...]
+
+    @property
+    def characters(self) -> int:
+        return sum(len(run) for runs in vars(self.parts).values() for run in runs)
+
+
+def label(texts: Mapping[str, Text], language: str, name: str) -> str:
+    """`name`, after the language if there are several."""
+    return f"{language}: {name}" if len(texts) > 1 else name
+
+
+@dataclass(frozen=True)
 class Run:
     """What a training run did and what was measured on the model it wrote.
 
-    `tokens` counts those of the training, validation and test part; `history` is the validation loss in nats
-    per token at each step it was taken; `scores` are on the test part.
+    `texts` are keyed by language; `history` is the validation loss in nats per token at each step it was
+    taken; `scores` are on the test parts.
     """
 
     recipe: Recipe
     seed: int
     device: str
-    text_sha256: str
-    parts: Parts
-    tokens: tuple[int, ...]
+    texts: dict[str, Text]
     history: list[tuple[int, float]]
     scores: dict[str, Score]
     weights: int
@@ -85,19 +102,33 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 def _data(run: Run) -> str:
     rows = []
-    for name, count in zip(("train", "validation", "test"), run.tokens, strict=True):
-        runs: list[str] = getattr(run.parts, name)
-        characters, size = sum(map(len, runs)), sum(len(piece.encode()) for piece in runs)
-        rows.append([name, f"{len(runs)}", f"{characters:,}", f"{size:,}", f"{count:,}"])
+    for language, text in run.texts.items():
+        for (name, runs), count in zip(vars(text.parts).items(), text.tokens, strict=True):
+            characters, size = sum(map(len, runs)), sum(len(piece.encode()) for piece in runs)
+            name = label(run.texts, language, name)
+            rows.append([name, f"{len(runs)}", f"{characters:,}", f"{size:,}", f"{count:,}"])
     return _table(["part", "runs of text", "characters", "bytes", "tokens"], rows)
 
 
-def _scores(run: Run) -> str:
+def _loss(run: Run) -> list[str]:
+    chunks = sorted(len(text.parts.test) for text in run.texts.values())
     rows = []
     for name, score in run.scores.items():
         (nats, nats_error), (bits, bits_error) = score.nats_per_token, score.bits_per_byte
         rows.append([name, f"{nats:.4f} ± {nats_error:.4f}", f"{bits:.4f} ± {bits_error:.4f}"])
-    return _table(["", "nats per token", "bits per byte"], rows)
+    if len(chunks) == 1:
+        clusters = f"its {chunks[0]} chunks."
+    else:
+        clusters = (
+            f"chunks, of which a language has {chunks[0]} to {chunks[-1]}: where they are few, the errors are "
+            "rough themselves. The n-grams of a language are those of its own training part."
+        )
+    about = (
+        "On the test part: the shipped bfloat16 weights in float32 arithmetic, in windows of "
+        f"{run.recipe.context} tokens that do not overlap. Each row counts every token of the part. "
+        f"±: one standard error over {clusters}"
+    )
+    return ["## Loss", about, _table(["", "nats per token", "bits per byte"], rows)]
 
 
 def _matrices(run: Run) -> str:
@@ -118,15 +149,20 @@ def _files(folder: Path) -> str:
 
 
 def _text(run: Run) -> list[str]:
-    recipe, texts = run.recipe, [*run.parts.train, *run.parts.validation, *run.parts.test]
+    recipe = run.recipe
+    sizes = [
+        label(run.texts, language, f"{text.characters:,} characters, sha256 `{text.sha256}`")
+        for language, text in run.texts.items()
+    ]
     return [
         "## Text",
         recipe.about,
-        f"{sum(map(len, texts)):,} characters, sha256 `{run.text_sha256}`. The text does not travel with the model.",
-        f"It is cut at line ends into chunks of at least {recipe.chunk:,} characters. Of every "
-        f"{recipe.period} in a row, number {recipe.period // 2} is for validation (it chose the step and "
-        f"guided the recipe) and number {recipe.period} for the test (it chose nothing); the rest is "
-        "trained on. A held-out chunk thus mostly comes from a document whose other chunks were trained on.",
+        "; ".join(sizes) + ". The text does not travel with the model.",
+        f"{'Each language' if len(run.texts) > 1 else 'It'} is cut at line ends into chunks of at least "
+        f"{recipe.chunk:,} characters. Of every {recipe.period} in a row, number {recipe.period // 2} is for "
+        f"validation (it chose the step and guided the recipe) and number {recipe.period} for the test (it chose "
+        "nothing); the rest is trained on. A held-out chunk thus mostly comes from a document whose other chunks "
+        "were trained on.",
         _data(run),
     ]
 
@@ -151,7 +187,7 @@ def _model(run: Run) -> list[str]:
 
 def _training(run: Run) -> list[str]:
     recipe = run.recipe
-    passes = recipe.steps * recipe.batch * recipe.context / run.tokens[0]
+    passes = recipe.steps * recipe.batch * recipe.context / sum(text.tokens[0] for text in run.texts.values())
     best_step, best_loss = min(run.history, key=lambda entry: entry[1])
     versions = [f"{name} {version(name)}" for name in ("torch", "transformers", "tokenizers")]
     return [
@@ -184,11 +220,7 @@ def write_card(run: Run, folder: Path) -> None:
         *_text(run),
         *_model(run),
         *_training(run),
-        "## Loss",
-        "On the test part: the shipped bfloat16 weights in float32 arithmetic, in windows of "
-        f"{run.recipe.context} tokens that do not overlap. Each row counts every token of the part. "
-        f"±: one standard error over its {len(run.parts.test)} chunks.",
-        _scores(run),
+        *_loss(run),
         "## Matrices",
         "β: shape of the generalized Gaussian most likely to give the entries (2 is Gaussian, 1 Laplace). "
         "Spread of rows: ½ log₂ of the arithmetic over the geometric mean of the rows' second moments. "

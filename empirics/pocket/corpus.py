@@ -1,7 +1,8 @@
 """The text of a pocket model: its three parts, its tokenizer and the n-gram models beside it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -104,21 +105,23 @@ def ngrams(train: Chunks, validation: Chunks, test: Chunks, vocabulary: int) -> 
     pairs = np.zeros((vocabulary, vocabulary))
     np.add.at(pairs, (stream[:-1], stream[1:]), 1.0)
 
-    def unigram(k: float) -> NDArray[np.float64]:
-        share = (counts + k) / (counts.sum() + k * vocabulary)
-        return np.broadcast_to(share, pairs.shape)
+    seen, followers = pairs.sum(axis=1), (pairs > 0).sum(axis=1)
 
-    def bigram(discount: float) -> NDArray[np.float64]:
-        seen = pairs.sum(axis=1, keepdims=True)
-        freed = np.where(seen > 0, discount * (pairs > 0).sum(axis=1, keepdims=True), 1.0)
-        return (np.maximum(pairs - discount, 0.0) + freed * unigram(k)) / np.maximum(seen, 1.0)
+    def unigram(k: float, chunk: NDArray[np.int64]) -> NDArray[np.float64]:
+        return (counts[chunk[1:]] + k) / (counts.sum() + k * vocabulary)
 
-    def nats(table: NDArray[np.float64], chunks: Chunks) -> NDArray[np.float64]:
-        return np.array([-np.log(table[chunk[:-1], chunk[1:]]).sum() for chunk in chunks])
+    def bigram(discount: float, chunk: NDArray[np.int64]) -> NDArray[np.float64]:
+        before = chunk[:-1]
+        freed = np.where(seen > 0, discount * followers, 1.0)[before]
+        kept = np.maximum(pairs[before, chunk[1:]] - discount, 0.0)
+        return (kept + freed * unigram(k, chunk)) / np.maximum(seen[before], 1.0)
 
-    k = min((2.0**e for e in range(-8, 5)), key=lambda k: nats(unigram(k), validation).sum())
-    d = min(np.linspace(0.05, 0.95, 19), key=lambda d: nats(bigram(d), validation).sum())
+    def nats(model: Callable[[NDArray[np.int64]], NDArray[np.float64]], chunks: Chunks) -> NDArray[np.float64]:
+        return np.array([-np.log(model(chunk)).sum() for chunk in chunks])
+
+    k = min((2.0**e for e in range(-8, 5)), key=lambda k: nats(partial(unigram, k), validation).sum())
+    d = min(np.linspace(0.05, 0.95, 19), key=lambda d: nats(partial(bigram, d), validation).sum())
     return {
-        f"unigram, add-k with k = {k:g}": nats(unigram(k), test),
-        f"bigram, absolute discount {d:.2f} interpolated with that unigram": nats(bigram(d), test),
+        f"unigram, add-k with k = {k:g}": nats(partial(unigram, k), test),
+        f"bigram, absolute discount {d:.2f} interpolated with that unigram": nats(partial(bigram, d), test),
     }

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from transformers import LlamaConfig, PretrainedConfig
+from transformers import BloomConfig, LlamaConfig, PretrainedConfig
+
+from empirics.pocket.catalogues import SOURCES
 
 
 @dataclass(frozen=True)
@@ -63,4 +65,36 @@ LLAMA = Recipe(
     dropout_after=("embed_tokens", "o_proj", "down_proj"),
 )
 
-RECIPES = {"llama": LLAMA}
+BLOOM = Recipe(
+    name="pocket-bloom",
+    config=BloomConfig(
+        vocab_size=5120,
+        hidden_size=256,
+        n_layer=5,
+        n_head=8,
+        hidden_dropout=0.3,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
+    ),
+    about=(
+        "Arabic, English, French, Hebrew, Swahili and Chinese, about as much of each: the Universal Declaration "
+        "of Human Rights, then messages of these programs, for their users, with all their placeholders and "
+        "markup, as `python -m empirics.pocket.catalogues` puts them together. A line is one message; none "
+        "comes twice in a language, but a message held out in one may be trained on in another.\n\n"
+        + "\n".join(f"- {s.project} {s.version}, {s.licence}; `{s.wheel}`, sha256 `{s.sha256}`" for s in SOURCES)
+    ),
+    choice=(
+        "Of eight recipes tried (learning rate, weight decay, dropout, steps, arithmetic), this one is the best on "
+        "the validation part, by 0.03 nats per token; the others' median β were 1.58 to 1.77."
+    ),
+    chunk=512,
+    period=10,
+    steps=2500,
+    learning_rate=5e-3,
+    weight_decay=4.0,
+    dropout=0.3,
+    dropout_after=("word_embeddings_layernorm",),
+)
+
+RECIPES = {"llama": LLAMA, "bloom": BLOOM}

@@ -1,13 +1,15 @@
 """Train a pocket model from scratch and write its folder.
 
 ``python -m empirics.pocket.train llama --text FILE --out DIR [--seed 0]``
+
+A text in several languages is a folder with a file for each (en.txt, ...).
 """
 
 import argparse
 import hashlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 
@@ -20,11 +22,17 @@ from torch import nn
 from torch.nn.functional import cross_entropy, dropout
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from empirics.pocket.card import Run, matrices, write_card
+from empirics.pocket.card import Run, Text, label, matrices, write_card
 from empirics.pocket.corpus import SEPARATOR, Chunks, Score, encode, ngrams, split, train_tokenizer
 from empirics.pocket.recipe import RECIPES, Recipe
 
 IGNORED = -100  # the label cross_entropy skips
+
+
+def _logits(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    # Left to itself, Bloom sums a mask of floats, for which a GPU has no deterministic kernel.
+    logits: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+    return logits.float()
 
 
 def chunk_nats(model: nn.Module, chunks: Chunks, context: int, device: torch.device) -> NDArray[np.float64]:
@@ -36,7 +44,7 @@ def chunk_nats(model: nn.Module, chunks: Chunks, context: int, device: torch.dev
         inputs, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, IGNORED)
         inputs.view(-1)[:size], labels.view(-1)[:size] = torch.tensor(chunk[:-1]), torch.tensor(chunk[1:])
         with torch.no_grad():
-            logits = model(input_ids=inputs.to(device), use_cache=False).logits.float()
+            logits = _logits(model, inputs.to(device))
         loss = cross_entropy(logits.flatten(0, 1), labels.flatten().to(device), ignore_index=IGNORED, reduction="sum")
         totals.append(loss.item())
     return np.array(totals)
@@ -87,8 +95,8 @@ def fit(
             starts = torch.randint(len(stream) - recipe.context, (recipe.batch, 1), generator=draws)
             tokens = stream[starts.to(device) + window]
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
-            loss = cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
+                logits = _logits(model, tokens[:, :-1])
+            loss = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(weights, recipe.clip)
@@ -115,12 +123,41 @@ def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pa
     (folder / "generation_config.json").unlink(missing_ok=True)  # it repeats config.json
 
 
-def train(recipe: Recipe, text: bytes, folder: Path, seed: int = 0, device: str = "cpu") -> Run:
-    """Make the model of `recipe` from `text` and write its folder."""
+def _scores(
+    model: nn.Module,
+    recipe: Recipe,
+    texts: Mapping[str, Text],
+    chunks: Mapping[str, list[Chunks]],
+    device: torch.device,
+) -> dict[str, Score]:
+    """On each language's test part, of the model and of the n-grams of its training part; then on all of them."""
+    scores: dict[str, Score] = {}
+    own = []
+    for language, (training, validation, test) in chunks.items():
+        count = np.array([len(chunk) - 1 for chunk in test])
+        size = np.array([len(run.encode()) for run in texts[language].parts.test])
+        own.append(Score(chunk_nats(model, test, recipe.context, device), count, size))
+        others = ngrams(training, validation, test, recipe.config.vocab_size)
+        named = {"this model": own[-1]} | {name: Score(nats, count, size) for name, nats in others.items()}
+        scores |= {label(texts, language, name): score for name, score in named.items()}
+    if len(texts) > 1:
+        scores["all: this model"] = Score(*map(np.concatenate, zip(*(vars(s).values() for s in own), strict=True)))
+    return scores
+
+
+def train(recipe: Recipe, texts: Mapping[str, bytes], folder: Path, seed: int = 0, device: str = "cpu") -> Run:
+    """Make the model of `recipe` from `texts`, one for each language, and write its folder."""
     place = torch.device(device)
-    parts = split(text.decode(), recipe.chunk, recipe.period)
-    tokenizer = train_tokenizer(parts.train, recipe.config.vocab_size)
-    training, validation, test = (encode(tokenizer, runs) for runs in (parts.train, parts.validation, parts.test))
+    parts = {language: split(text.decode(), recipe.chunk, recipe.period) for language, text in texts.items()}
+    for language, each in parts.items():
+        if not each.test:
+            raise ValueError(
+                f"the text of {language!r} is too short to hold out a test part: "
+                f"it needs {recipe.period} chunks of {recipe.chunk} characters"
+            )
+    tokenizer = train_tokenizer((run for each in parts.values() for run in each.train), recipe.config.vocab_size)
+    chunks = {language: [encode(tokenizer, runs) for runs in vars(each).values()] for language, each in parts.items()}
+    training, validation = ([chunk for each in chunks.values() for chunk in each[part]] for part in (0, 1))
     model, history = fit(recipe, training, validation, seed, place)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -133,19 +170,21 @@ def train(recipe: Recipe, text: bytes, folder: Path, seed: int = 0, device: str 
 
     # What is measured is what is shipped: the file's weights, rounded to bfloat16, in float32 arithmetic.
     shipped: nn.Module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    nats = {"this model": chunk_nats(shipped.to(place).eval(), test, recipe.context, place)}
-    nats |= ngrams(training, validation, test, recipe.config.vocab_size)
-    count = np.array([len(chunk) - 1 for chunk in test])
-    size = np.array([len(run.encode()) for run in parts.test])
+    about = {
+        language: Text(
+            sha256=hashlib.sha256(text).hexdigest(),
+            parts=parts[language],
+            tokens=tuple(sum(len(chunk) - 1 for chunk in part) for part in chunks[language]),
+        )
+        for language, text in texts.items()
+    }
     run = Run(
         recipe=recipe,
         seed=seed,
         device=torch.cuda.get_device_name(place) if place.type == "cuda" else "CPU",
-        text_sha256=hashlib.sha256(text).hexdigest(),
-        parts=parts,
-        tokens=tuple(sum(len(chunk) - 1 for chunk in part) for part in (training, validation, test)),
+        texts=about,
         history=history,
-        scores={name: Score(value, count, size) for name, value in nats.items()},
+        scores=_scores(shipped.to(place).eval(), recipe, about, chunks, place),
         weights=sum(w.numel() for w in shipped.parameters()),
         matrices=matrices(shipped),
     )
@@ -153,11 +192,19 @@ def train(recipe: Recipe, text: bytes, folder: Path, seed: int = 0, device: str 
     return run
 
 
+def read_texts(path: Path) -> dict[str, bytes]:
+    """The texts of a folder, by the name of each file without its .txt, or that of one file."""
+    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    if not files:
+        raise FileNotFoundError(f"no text in {path}: it needs a file for each language, such as en.txt")
+    return {file.stem: file.read_bytes() for file in files}
+
+
 def main() -> None:
     """Read the command line, train, and show the card."""
     parser = argparse.ArgumentParser(prog="python -m empirics.pocket.train", description=__doc__)
     parser.add_argument("model", choices=sorted(RECIPES))
-    parser.add_argument("--text", type=Path, required=True, help="the text to train on, UTF-8")
+    parser.add_argument("--text", type=Path, required=True, help="what to train on, UTF-8: a file or a folder")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -165,7 +212,7 @@ def main() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    train(RECIPES[options.model], options.text.read_bytes(), options.out, options.seed, device)
+    train(RECIPES[options.model], read_texts(options.text), options.out, options.seed, device)
     print((options.out / "README.md").read_text(encoding="utf-8"))
 
 
