@@ -1,82 +1,123 @@
-r"""Block quantizers: name -> quantized tensor, nominal and effective bits, and exact error sums.
+r"""Quantizers of groups of weights: name -> quantized tensor, nominal and effective bits, and exact error sums.
 
-Blocks run over the flattened tensor, whatever its rows, and the last one may be short: that is what
-bitsandbytes does. Each block of n weights is divided by its largest magnitude (absmax), rounded to a codebook
-on [-1, 1], and multiplied back.
+Groups (blocks) run over the flattened tensor, whatever its rows, and the last one may be short: that is what
+bitsandbytes does. A block may also be a row (per-channel) or the tensor. `empirics.group_quantizers` has the rules
+that round a block, and the formats that store its scale.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
-from torch.nn.functional import pad
 
-from empirics.histogram import flattened, refuse_non_finite
-from theory import block_scaling, codebooks
+from empirics.blocks import Blocks, BlockSize, add_to_rows, block_length
+from empirics.group_quantizers import AS_NOTEBOOK, Asymmetric, Grid, Nearest, Rule, ZeroPoint, stored
+from theory import block_scaling, codebooks, scale_formats
 from theory.codebooks import Codebook
 from theory.domain import unknown
-
-_CHUNK = 2**19  # weights at a time: temporaries of 2 to 4 MB stay in the last-level cache
-_BITSANDBYTES_BLOCKS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
+from theory.sources import Source
 
 
 @dataclass(frozen=True, eq=False)
 class Quantizer:
-    """A codebook, and the code that rounds blocks to it.
+    """A rule that rounds blocks, and how their scales are stored.
 
     Attributes
     ----------
     name : str
-    codebook : theory.codebooks.Codebook
-        The levels, for predictions.
-    round_blocks : callable
-        Blocks of shape (m, n), finite float32, to their dequantized values, likewise.
-    block_sizes : tuple of int, optional
-        Those that the implementation takes; any n >= 1 if not given.
-    scale_bits : float
-        Bits that store the scale of a block.
+        With the format of the scales, if that is not fp32: "nf4-bf16".
+    bits : int
+        Nominal bits per weight.
+    index_bits : float
+        Bits of an index: `bits`, or log2 of the number of levels if there are more than ``2**bits``.
+    rule : Rule
+    codebook : theory.codebooks.Codebook or None
+        The levels in units of the scale, for predictions; None if they are not the same for every block.
+    scale_format : str
+        What stores the scales: fp32, fp16, bf16, fp8_e4m3, fp8_e5m2, e8m0 or double (`theory.scale_formats`).
     """
 
     name: str
-    codebook: Codebook
-    round_blocks: Callable[[torch.Tensor], torch.Tensor]
-    block_sizes: tuple[int, ...] | None = None
-    scale_bits: float = 32
+    bits: int
+    index_bits: float
+    rule: Rule
+    codebook: Codebook | None
+    scale_format: str = "fp32"
 
     @property
-    def bits(self) -> int:
-        """Nominal bits per weight: the width of an index."""
-        return self.codebook.bits
+    def encode(self) -> Literal["exact", "rounded"]:
+        """Whether weights are divided by the exact scale or by the stored one, as `theory.scale_formats` says.
 
-    def effective_bits(self, block_size: int) -> float:
-        """Bits per weight with the scale of each block, ``bits + scale_bits / block_size``.
-
-        >>> get("nf4").effective_bits(64)
-        4.5
+        By the stored one, the best that it allows; double quantization has bitsandbytes' order.
         """
-        self.check_block_size(block_size)
-        return block_scaling.effective_bits(self.bits, block_size, self.scale_bits)
+        return "exact" if self.scale_format == "double" else "rounded"
 
-    def check_block_size(self, block_size: int) -> None:
-        """Raise ValueError unless the implementation takes this block size."""
-        if self.block_sizes and block_size not in self.block_sizes:
-            raise ValueError(f"{self.name} takes block sizes {self.block_sizes}, not {block_size}")
-        if block_size < 1 or block_size != int(block_size):
-            raise ValueError(f"block_size = {block_size} is not a positive integer")
+    @property
+    def scale_bits(self) -> float:
+        """Bits of a block's parameters; double quantization's second scale is shared, its mean not counted."""
+        if self.scale_format == AS_NOTEBOOK:
+            return 16.0
+        signed = self.codebook is not None and self.codebook.scaling == "signed"
+        sign = signed and self.scale_format in ("e8m0", "double")  # of magnitudes: it takes a bit beside them
+        a_number = scale_formats.get(self.scale_format).bits_per_weight(1)
+        return self.rule.formatted * a_number + self.rule.other_bits + sign
 
-    def quantize(self, tensor: torch.Tensor, block_size: int, name: str = "tensor") -> torch.Tensor:
+    def effective_bits(self, block_size: BlockSize, shape: Sequence[int] | None = None) -> float:
+        """Bits per weight with the parameters of each block, ``index_bits + scale_bits / block_size``.
+
+        Parameters
+        ----------
+        block_size : int, "row" or "tensor"
+        shape : sequence of int, optional
+            Of the tensor: its blocks are counted, a short last one like the others. Needed for a row or the tensor.
+
+        Raises
+        ------
+        ValueError
+            If the block size is not a positive integer, or a row or the tensor without a shape.
+
+        Examples
+        --------
+        >>> get("nf4").effective_bits(64), get("int4").effective_bits("row", (1024, 4096))
+        (4.5, 4.0078125)
+        """
+        length = block_length(block_size, shape)
+        weights = length if shape is None else math.prod(shape)
+        return self.index_bits + self.scale_bits * -(-weights // length) / weights
+
+    def check_block_size(self, block_size: BlockSize) -> None:
+        """Raise ValueError unless this is a block size."""
+        block_length(block_size, ())
+
+    def predicted_mse(self, n: int, source: Source) -> float:
+        """Mean squared error of blocks of n independent draws, in the source's units squared.
+
+        It is `theory.block_scaling.mse`, or `theory.scale_formats.mse` where scales are rounded: then the standard
+        deviation of the source matters. Raises ValueError if there is no codebook.
+
+        >>> from theory.sources import GGD
+        >>> round(get("nf4-double").predicted_mse(64, GGD(2.0)), 8)
+        0.00846439
+        """
+        if self.codebook is None:
+            raise ValueError(f"{self.name} has no prediction: its levels depend on both ends of a block")
+        if self.scale_format in ("fp32", AS_NOTEBOOK):
+            return float(block_scaling.mse(self.codebook, n, source))
+        return scale_formats.mse(self.codebook, n, source, self.scale_format, self.encode)
+
+    def quantize(self, tensor: torch.Tensor, block_size: BlockSize, name: str = "tensor") -> torch.Tensor:
         """Quantize and dequantize.
 
         Parameters
         ----------
         tensor : torch.Tensor
-            Floating-point; any shape and device. It is converted to float32 first, as the kernels do.
-        block_size : int
+            Floating-point; any shape and device. It is converted to float32 first, as kernels do.
+        block_size : int, "row" or "tensor"
             Weights that share a scale.
         name : str
             What the error messages call the tensor.
@@ -84,39 +125,36 @@ class Quantizer:
         Returns
         -------
         torch.Tensor
-            float32, of the same shape: the values before the library rounds them to the dtype of its input.
+            float32, of the same shape: the values before a library rounds them to the dtype of its input.
 
         Raises
         ------
         TypeError
             If the dtype is not floating-point.
         ValueError
-            If the implementation does not take the block size, or the tensor is empty or holds NaN or infinity.
+            If the block size is not a positive integer, the tensor is empty or holds NaN or infinity, or a scale is
+            beyond the largest of its format.
 
         Examples
         --------
         >>> get("int4").quantize(torch.tensor([7.0, 3.4, -0.5, 0.0]), 4)
         tensor([7., 3., -0., 0.])
         """
-        flat = flattened(tensor, name)
-        out = torch.empty(flat.shape, dtype=torch.float32, device=flat.device)
-        for start, blocks, _ in self._chunks(flat, block_size, name):
-            values = self.round_blocks(blocks).view(-1)
-            out[start : start + len(values)] = values[: len(flat) - start]
+        blocks = Blocks(tensor, block_size, name)
+        out = torch.empty(blocks.flat.shape, dtype=torch.float32, device=tensor.device)
+        for start, _, values, _ in self._rounded(blocks):
+            out[start : start + values.numel()] = values.view(-1)[: len(out) - start]
         return out.view(tensor.shape)
 
-    def _chunks(
-        self, flat: torch.Tensor, block_size: int, name: str
-    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-        """First index, float32 blocks and their absmax, a chunk at a time; zeros fill the last block."""
-        self.check_block_size(block_size)
-        for start in range(0, len(flat), size := block_size * max(1, _CHUNK // block_size)):
-            chunk = flat[start : start + size].float()
-            blocks = pad(chunk, (0, -len(chunk) % block_size)).view(-1, block_size)
-            absmax = blocks.abs().amax(1)
-            if not absmax.isfinite().all():
-                refuse_non_finite(int((~flat.float().isfinite()).sum()), len(flat), name)
-            yield start, blocks, absmax
+    def _rounded(self, blocks: Blocks) -> Iterator[tuple[int, torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """First index, float32 blocks, the same quantized, and their absmax, a chunk at a time."""
+        exact, formatted = self.rule.parameters(blocks.low, blocks.high), self.rule.formatted
+        kept = *(stored(p, self.scale_format, blocks.name) for p in exact[:formatted]), *exact[formatted:]
+        coder = exact if self.encode == "exact" else kept
+        for start, first, x in blocks.chunks():
+            here = slice(first, first + len(x))
+            coding, decoding = (tuple(p[here, None] for p in parameters) for parameters in (coder, kept))
+            yield start, x, self.rule.round(x, coding, decoding), blocks.absmax[here]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,16 +165,19 @@ class Distortion:
     ----------
     squared_error, energy : array of shape (rows,)
         Sums of (Q(x) - x)**2 and of x**2 over each row (the last dimension), in the weights' units squared.
+    absmax_in_rows : array of shape (rows,)
+        Sums of the absmax of the blocks that begin in a row.
     absmax_sum, absmax_square_sum : float
         Over the blocks.
     worst : float
-        Largest |Q(x) - x| / absmax: at most half the codebook's largest gap.
+        Largest |Q(x) - x| / absmax: at most half the codebook's largest gap, if +-1 are levels and scales exact.
     blocks, n : int
         Blocks and weights.
     """
 
     squared_error: np.ndarray
     energy: np.ndarray
+    absmax_in_rows: np.ndarray
     absmax_sum: float
     absmax_square_sum: float
     worst: float
@@ -155,9 +196,7 @@ class Distortion:
         return float(self.squared_error.sum()) / energy if energy else float("nan")
 
 
-def distortion(
-    quantizer: Quantizer, tensor: torch.Tensor, block_size: int, name: str = "tensor"
-) -> Distortion:
+def distortion(quantizer: Quantizer, tensor: torch.Tensor, block_size: BlockSize, name: str = "tensor") -> Distortion:
     """Error of a quantizer on a tensor, without ever holding a second tensor of its size.
 
     Parameters and errors are those of `Quantizer.quantize`.
@@ -172,90 +211,116 @@ def distortion(
     >>> distortion(get("int4"), torch.tensor([[7.0, 3.5, -0.5, 0.0]]), 4).squared_error
     array([0.5])
     """
-    flat = flattened(tensor, name)
-    width = tensor.shape[-1] if tensor.ndim else 1
+    blocks = Blocks(tensor, block_size, name)
+    flat, width = blocks.flat, tensor.shape[-1] if tensor.ndim else 1
     rows = torch.zeros((2, len(flat) // width), dtype=torch.float64, device=flat.device)
-    scales = torch.zeros(2, dtype=torch.float64, device=flat.device)
-    worst, count = torch.zeros((), dtype=torch.float64, device=flat.device), 0
-    for start, blocks, absmax in quantizer._chunks(flat, block_size, name):
-        error = quantizer.round_blocks(blocks).double().sub_(blocks)
+    worst = torch.zeros((), dtype=torch.float64, device=flat.device)
+    for start, x, values, absmax in quantizer._rounded(blocks):
+        square = values.double().sub_(x).square_()
         # A block of zeros has no error; divided by 1 rather than 0 it says so.
-        ratio = error.abs().amax(1) / absmax.where(absmax > 0, 1)
-        worst, count = torch.maximum(worst, ratio.max()), count + len(blocks)
-        scales += torch.stack([absmax.double().sum(), absmax.double().square().sum()])
-        _add_to_rows(rows[0], error.square_().view(-1)[: len(flat) - start], start, width)
-        _add_to_rows(rows[1], blocks.double().square_().view(-1)[: len(flat) - start], start, width)
+        worst = torch.maximum(worst, (square.amax(1).sqrt_() / absmax.where(absmax > 0, 1)).max())
+        add_to_rows(rows[0], square.view(-1)[: len(flat) - start], start, width)
+        add_to_rows(rows[1], x.double().square_().view(-1)[: len(flat) - start], start, width)
+    scales = blocks.absmax.double()
+    begins = torch.arange(len(scales), device=flat.device) * blocks.length // width
+    in_rows = torch.zeros_like(rows[0]).index_add_(0, begins, scales)
     squared_error, energy = rows.cpu().numpy()
-    absmax_sum, absmax_square_sum = scales.tolist()
     return Distortion(
-        squared_error, energy, absmax_sum, absmax_square_sum, float(worst), blocks=count, n=len(flat)
-    )
+        squared_error, energy, in_rows.cpu().numpy(), float(scales.sum()), float(scales.square().sum()), float(worst),
+        blocks=len(scales), n=len(flat),
+    )  # fmt: skip
 
 
-def _add_to_rows(totals: torch.Tensor, values: torch.Tensor, start: int, width: int) -> None:
-    """Add `values`, which begin at flat index `start`, to the totals of their rows of `width`."""
-    first = min(-start % width, len(values))  # what is left of a row begun in the last chunk
-    whole = (len(values) - first) // width * width
-    row = -(-start // width)
-    totals[start // width] += values[:first].sum()
-    totals[row : row + whole // width] += values[first : first + whole].view(-1, width).sum(1)
-    totals[row + whole // width : row + whole // width + 1] += values[first + whole :].sum()
+def _coded(name: str, codebook: Codebook) -> Quantizer:
+    return Quantizer(name, codebook.bits, codebook.bits, Nearest(codebook), codebook)
 
 
-def _bitsandbytes_4bit(blocks: torch.Tensor, kind: str) -> torch.Tensor:
-    # Its import warns of a kernel for matrix products, which nothing here uses.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    from bitsandbytes import functional  # seconds to import; the integer quantizers do without
-
-    size = blocks.shape[1]
-    packed, state = functional.quantize_4bit(blocks, blocksize=size, quant_type=kind)
-    if size > 1024:  # its CPU kernel would give way to one compiled for each shape; the same scales, repeated
-        state.absmax, state.blocksize = state.absmax.repeat_interleave(size // 1024), 1024
-    return functional.dequantize_4bit(packed, state).view(blocks.shape)
+def _integers(bits: int) -> Quantizer:
+    top = 2 ** (bits - 1) - 1
+    return Quantizer(f"int{bits}", bits, bits, Grid(top, -top, top), codebooks.integer(bits))
 
 
-def _symmetric_integers(blocks: torch.Tensor, top: int) -> torch.Tensor:
-    """Round half to even to the integers -top ... top, in units of absmax/top."""
-    scale = blocks.abs().amax(1, keepdim=True) / top
-    scale = scale.where(scale > 0, 1)  # a block of zeros; also one whose scale underflows
-    return (blocks / scale).round_().clamp_(-top, top).mul_(scale)
+def _symmetric(bits: int) -> Quantizer:
+    half, top = 2 ** (bits - 1), (2**bits - 1) / 2
+    codebook = Codebook(f"sym{bits}", [(k + 0.5) / top for k in range(-half, half)], bits, origin="uniform")
+    return Quantizer(codebook.name, bits, bits, Grid(top, -half, half - 1, middles=True), codebook)
+
+
+def _notebook_group(bits: int) -> Quantizer:
+    # The largest magnitude is top = 7.5 steps and goes to the even 8, a level of its own: 17 levels at "4 bits". It
+    # would be as far from 7, of the levels within [-1, 1]: with those the predictions are right.
+    top, inside, end = (2**bits - 1) / 2, 2 ** (bits - 1) - 1, round((2**bits - 1) / 2)
+    codebook = Codebook(f"notebook_group{bits}", [k / top for k in range(-inside, inside + 1)], bits)
+    rule = Grid(top, -end, end)
+    return Quantizer(codebook.name, bits, math.log2(2 * end + 1), rule, codebook, AS_NOTEBOOK)
 
 
 _QUANTIZERS = {
-    name: Quantizer(name, codebooks.get(name), partial(_bitsandbytes_4bit, kind=name), _BITSANDBYTES_BLOCKS)
-    for name in ("nf4", "fp4")
-} | {
-    f"int{bits}": Quantizer(
-        f"int{bits}", codebooks.integer(bits), partial(_symmetric_integers, top=2 ** (bits - 1) - 1)
+    q.name: q
+    for q in (
+        _coded("nf4", codebooks.NF4),
+        _coded("fp4", codebooks.FP4),
+        *(_integers(bits) for bits in range(2, 9)),
+        *(_symmetric(bits) for bits in range(1, 9)),
+        *(Quantizer(f"asym{bits}", bits, bits, Asymmetric(bits), None) for bits in range(1, 9)),
+        *(Quantizer(f"uint{bits}", bits, bits, ZeroPoint(bits), None) for bits in range(2, 9)),
+        *(_notebook_group(bits) for bits in range(1, 9)),
+        _coded("e2m1", codebooks.E2M1),
+        _coded("af4", codebooks.AF4_64),
+        _coded("bof4", codebooks.BOF4_64),
+        _coded("bof4s", codebooks.BOF4S_64),
     )
-    for bits in range(2, 9)
 }
 
 
 def names() -> list[str]:
-    """The quantizers that there are.
+    """The quantizers that there are, with fp32 scales.
 
-    >>> names()
-    ['nf4', 'fp4', 'int2', 'int3', 'int4', 'int5', 'int6', 'int7', 'int8']
+    nf4 and fp4 are bitsandbytes'; e2m1 that of Microscaling; af4, bof4 and bof4s (signed scales) the published
+    codebooks for blocks of 64. With b bits, 2 to 8: intb, the integers up to 2**(b-1) - 1 and their negatives; uintb,
+    uniform from the least weight of a block to its greatest, with 0 among the levels. With 1 to 8: asymb, the same
+    without; symb, uniform with 2**b levels, plus and minus the largest magnitude among them; notebook_groupb, x/step
+    rounded half to even with a step of 2 absmax/(2**b - 1), which makes 2**b + 1 levels.
+
+    >>> names()[:4], len(names())
+    (['nf4', 'fp4', 'int2', 'int3'], 44)
     """
     return list(_QUANTIZERS)
 
 
-def get(name: str) -> Quantizer:
+def get(name: str, scale_format: str | None = None) -> Quantizer:
     """Return the quantizer of that name.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`, in any case; or one with the format of its scales behind, "nf4-double".
+    scale_format : str, optional
+        Instead of the latter: fp16, bf16, fp8_e4m3, fp8_e5m2, e8m0, double, or fp32, which is the default.
 
     Raises
     ------
     ValueError
-        If there is none; near misses are suggested.
+        If there is none, near misses are suggested; or the format cannot store the quantizer's parameters.
 
     Examples
     --------
+    >>> get("nf4", "double").name, get("nf4-double").effective_bits(64)
+    ('nf4-double', 4.126953125)
     >>> get("nf5")
     Traceback (most recent call last):
     ...
     ValueError: no quantizer is called 'nf5': did you mean nf4?
     """
-    if name.lower() not in _QUANTIZERS:
+    base, _, behind = name.lower().partition("-")
+    scale_format = scale_format or behind or "fp32"
+    if base not in _QUANTIZERS:
         raise unknown("quantizer", name, _QUANTIZERS)
-    return _QUANTIZERS[name.lower()]
+    found = _QUANTIZERS[base]
+    if scale_formats.get(scale_format).name == "fp32":
+        return found
+    if found.scale_format == AS_NOTEBOOK:
+        raise ValueError(f"{base} does not round its scales: it takes no scale format, not even {scale_format}")
+    if scale_format == "e8m0" and not found.rule.any_format:
+        raise ValueError(f"{base}-e8m0: a power of two stores the scale of a codebook, not the step of {base}")
+    return replace(found, name=f"{base}-{scale_format}", scale_format=scale_format)

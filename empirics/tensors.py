@@ -45,7 +45,27 @@ ROLES = {
     "dense_h_to_4h": "up",
     "dense_4h_to_h": "down",
     "word_embeddings": "embedding",
+    "c_attn": "qkv",
+    "attn.c_proj": "o",
+    "c_fc": "up",
+    "mlp.c_proj": "down",
+    "wte": "embedding",
+    "wpe": "position",
+    "attention.dense": "o",
+    "embed_in": "embedding",
+    "embed_out": "head",
+    "self_attn.dense": "o",
+    "self_attn.out_proj": "o",
+    "fc1": "up",
+    "fc2": "down",
+    "embed_positions": "position",
+    "qkv_proj": "qkv",
+    "gate_up_proj": "gate_up",
 }
+
+# GPT-2's linear layers (transformers' Conv1D) store their weights with a row for each input; everyone else's have one
+# for each output. Other models have layers of these names, not of this kind.
+INPUTS_FIRST = {"gpt2": {"c_attn", "q_attn", "c_proj", "c_fc"}}
 
 # Floating-point matrices that stand beside an already quantized weight.
 SCALES = {"scales", "weight_scale", "weight_scale_inv"}
@@ -64,13 +84,15 @@ class TensorInfo:
     role : str
         See `role`.
     shape : tuple of int
-        Rows first.
+        Rows first: of a linear layer's weight, outputs first (see `transposed`).
     dtype : str
         In safetensors' words: "BF16", "F16", "F32", "I32" and so on.
     file : Path
         The file that holds it.
     offset, nbytes : int
         Where its bytes begin in the file, and how many they are.
+    transposed : bool
+        Whether the file has it with inputs first, which `load` turns.
     """
 
     name: str
@@ -80,12 +102,14 @@ class TensorInfo:
     file: Path
     offset: int
     nbytes: int
+    transposed: bool = False
 
 
 def role(name: str) -> str:
-    """What the parameter does: q, k, v, qkv, o, gate, up, down, embedding, head, or "other".
+    """What the parameter does: q, k, v, qkv, o, gate, up, gate_up, down, embedding, position, head, or "other".
 
-    Decided by the components of the module that owns it, for Llama, Mistral, Qwen and BLOOM.
+    Decided by the components of the module that owns it, for Llama, Mistral, Qwen, BLOOM, GPT-2, GPT-NeoX, Phi and
+    OPT. "qkv" and "gate_up" are fused; "position" is a table of position embeddings.
 
     >>> role("model.layers.0.self_attn.q_proj.weight"), role("h.0.self_attention.dense.weight")
     ('q', 'o')
@@ -117,7 +141,7 @@ def catalogue(checkpoint: Checkpoint) -> list[TensorInfo]:
     """
     found: dict[str, TensorInfo] = {}
     for file in checkpoint.files:
-        for info in _read_header(file):
+        for info in _read_header(file, INPUTS_FIRST.get(checkpoint.model_type or "", set())):
             if info.name in found:
                 raise ValueError(
                     f"{info.name} is both in {found[info.name].file} and in {file.name}: remove the file "
@@ -129,14 +153,15 @@ def catalogue(checkpoint: Checkpoint) -> list[TensorInfo]:
             raise ValueError(
                 f"{checkpoint.folder / shard} lacks {name}, which {INDEX} says it has; download both again"
             )
-    return [found[name] for name in sorted(found, key=_natural)]
+    return [found[name] for name in sorted(found, key=natural)]
 
 
-def _natural(name: str) -> list[str | int]:
+def natural(name: str) -> list[str | int]:
+    """The key that sorts layer 2 before layer 10."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
 
 
-def _read_header(path: Path) -> list[TensorInfo]:
+def _read_header(path: Path, inputs_first: set[str]) -> list[TensorInfo]:
     try:
         # The reference implementation checks the JSON, the dtypes, the offsets and the file's size. It maps the
         # file to read only; with framework="pt", torch maps it to write too and asks for as much memory.
@@ -156,7 +181,13 @@ def _read_header(path: Path) -> list[TensorInfo]:
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
         shape = tuple(entry["shape"])
-        infos.append(TensorInfo(name, role(name), shape, entry["dtype"], path, 8 + size + begin, end - begin))
+        transposed = len(shape) == 2 and not inputs_first.isdisjoint(name.split(".")[-2:-1])
+        infos.append(
+            TensorInfo(
+                name, role(name), shape[::-1] if transposed else shape, entry["dtype"], path, 8 + size + begin,
+                end - begin, transposed,
+            )
+        )  # fmt: skip
     return infos
 
 
@@ -192,7 +223,9 @@ def _not_a_matrix(info: TensorInfo) -> str | None:
 
 
 def load(info: TensorInfo) -> torch.Tensor:
-    """Read that tensor alone, in its own dtype, into memory of its own.
+    """Read that tensor alone, in its own dtype, into memory of its own, with the shape that `info` has.
+
+    One that the file has transposed takes its memory twice for a moment.
 
     Raises
     ------
@@ -205,16 +238,29 @@ def load(info: TensorInfo) -> torch.Tensor:
             f"{info.name} in {info.file} has dtype {info.dtype}, which is not supported; "
             f"those that are: {', '.join(DTYPES)}"
         )
-    tensor = torch.empty(info.shape, dtype=DTYPES[info.dtype])
+    shape = info.shape[::-1] if info.transposed else info.shape
+    tensor = load_bytes(info).view(DTYPES[info.dtype]).view(shape)
+    _check_finite(info, tensor)
+    return tensor.T.contiguous() if info.transposed else tensor
+
+
+def load_bytes(info: TensorInfo) -> torch.Tensor:
+    """Read the bytes of that tensor alone, uint8, whatever its dtype means.
+
+    Raises
+    ------
+    ValueError
+        If the file has been cut short since its header was read.
+    """
+    tensor = torch.empty(info.nbytes, dtype=torch.uint8)
     with info.file.open("rb") as file:
         file.seek(info.offset)
-        read = file.readinto(tensor.view(-1).view(torch.uint8).numpy().data)
+        read = file.readinto(tensor.numpy().data)
     if read != info.nbytes:
         raise ValueError(
             f"{info.file} ends {info.nbytes - read} bytes before {info.name} does: it was cut short "
             "after its header was read; download it again"
         )
-    _check_finite(info, tensor)
     return tensor
 
 

@@ -82,7 +82,7 @@ def test_check_prints_every_verdict(folder):
     [
         (["ledger", "pocket-lama"], "pocket-llama"),
         (["ledger", "FOLDER", "-q", "nf5"], "did you mean nf4"),
-        (["ledger", "FOLDER", "--block-size", "63"], "block sizes"),
+        (["ledger", "FOLDER", "--block-size", "0"], "positive integer"),
         (["ledger", "FOLDER", "--json", "-q", "nf4", "-q", "fp4"], "one --quantizer"),
         (["ledger", "FOLDER/nowhere"], "nowhere"),
     ],

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from empirics import histogram
-from empirics.histogram import exact
+from empirics.histogram import coarsened, exact
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -88,6 +88,30 @@ class TestBuckets:
         weights[70_000:70_003] = torch.tensor([float("nan"), float("inf"), -float("inf")])
         with pytest.raises(ValueError, match=r"^q_proj: 3 of 100000 weights are NaN or infinite$"):
             exact(weights, "q_proj")
+
+
+class TestCoarsened:
+    @pytest.fixture(scope="class")
+    def found(self):
+        return exact(torch.cat([0.02 * normal(200_000, seed=3), torch.tensor([2.0])]))
+
+    @pytest.mark.parametrize("atoms", [1, 2, 100, 2**13])
+    def test_mass_mean_and_displacement(self, found, atoms):
+        coarse = coarsened(found, atoms)
+        assert len(coarse.values) <= atoms
+        assert coarse.counts.sum() == found.counts.sum()
+        np.testing.assert_allclose(coarse.mean, found.mean, rtol=1e-12)
+        # Each atom is the mean of the run that it took, so what it lost in variance is what moved.
+        for merged in (coarse, coarsened(coarse, max(1, atoms // 3))):
+            moved = np.hypot(found.displacement, np.sqrt(found.variance - merged.variance))
+            assert merged.displacement == pytest.approx(moved, rel=1e-6)
+
+    def test_buckets_follow_the_density(self, found):
+        """Panter and Dite's constant for Gaussian levels, 2.72 / N**2; a weight 100 deviations out takes a tenth."""
+        assert coarsened(found, 2**10).displacement / 0.02 < 1.12 * np.sqrt(2.7207) / 2**10
+
+    def test_few_atoms_stay(self, found):
+        assert coarsened(found, len(found.values)) is found
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])

@@ -11,6 +11,7 @@ from empirics.histogram import exact
 from tests.tolerances import SUM, close
 from theory import rate_distortion
 from theory.clipping import clip_mse
+from theory.scalar import ecsq
 from theory.sources import GGD, Histogram
 
 # clip_mse is a difference of partial moments: its own promise.
@@ -101,6 +102,54 @@ def test_notebook_symmetric_is_the_notebook(weights, swept, bits):
     assert q.index_bits == math.log2(len(q.levels))
 
 
+@pytest.mark.parametrize("bits", BITS)
+def test_notebook_clipped_is_the_notebook(bits):
+    """Its own lines, on weights for which they are exact in floating point: a clip of 2**b - 1 and a step of 2."""
+    clip = 2**bits - 1
+    few = np.array([clip / 4, 0.3 * clip, clip / 2.5, 2.0 * clip])
+    x = np.repeat(np.concatenate([few, -few, [0.0]]), [40, 20, 3, 1, 40, 20, 3, 1, 0])
+    # As many zeros as make the standard deviation a third of the clip.
+    rest = 9 * np.sum(x**2) / clip**2 - len(x)
+    zeros = int(np.ceil(rest))
+    x = np.concatenate([x, np.zeros(zeros)]) * np.sqrt((len(x) + zeros) * clip**2 / 9 / np.sum(x**2))
+    step = 2 * clip / (2**bits - 1)
+    expected = np.mean((x - np.round(np.clip(x, -clip, clip) / step) * step) ** 2)
+    q = sq.notebook_clipped(exact(torch.from_numpy(x)), bits)
+    assert q.mse == close(expected, rel=1e-9)
+    assert q.levels[-1] == close(step * (2 ** (bits - 1) if bits > 1 else 0), abs=1e-12 * clip)
+    assert q.index_bits == math.log2(2**bits + 1 if bits > 1 else 1)
+
+
+def test_notebook_clipped_does_not_clip_what_is_within_three_deviations(source):
+    x = exact(torch.linspace(-1, 1, 41))
+    for bits in BITS:
+        assert sq.notebook_clipped(x, bits).mse == sq.notebook_symmetric(x, bits).mse
+        assert sq.notebook_clipped(source, bits).mse != sq.notebook_symmetric(source, bits).mse or bits == 1
+
+
+def test_many_atoms_are_designed_for_on_few(monkeypatch):
+    """Against the search on all atoms: the module promises 2e-4 of the error of 256 levels."""
+    x = exact(0.02 * torch.randn(20_000, generator=torch.Generator().manual_seed(2)))
+    searched = sq.lloyd_max_levels, sq.entropy_coded, sq.clipped_optimally
+    few = {bits: [quantizer(x, bits) for quantizer in searched] for bits in (2, 6)}
+    monkeypatch.setattr(sq, "DESIGN_ATOMS", len(x.values))
+    for bits, (levels, coded, clipped) in few.items():
+        best = sq.lloyd_max_levels(x, bits)
+        assert 1 <= levels.mse / best.mse < 1.0002
+        assert clipped.mse == close(sq.clipped_optimally(x, bits).mse, rel=1e-4)
+        assert coded.index_bits == close(bits, abs=2e-3)
+        plain = ecsq(x, rate=coded.index_bits)
+        assert coded.mse < plain.mse * 4 ** (plain.rate - coded.index_bits) * (1 + 1e-3)
+
+
+def test_ternary_weights():
+    """A tensor of more entropy than the bits, and no quantizer of just those bits."""
+    x = exact(torch.tensor([-1.0, 0.0, 0.0, 1.0]).repeat(10))
+    q = sq.entropy_coded(x, 1)
+    assert (q.index_bits, q.mse) == (close(2 - 0.75 * math.log2(3), rel=SUM), close(1 / 6, rel=SUM))
+    assert "nearest 0.811278" in q.status
+
+
 def test_seventeen_levels_at_four_bits_do_occur():
     x = torch.linspace(-15, 15, 61)
     q = sq.notebook_symmetric(exact(x), 4)
@@ -161,7 +210,8 @@ def test_effective_bits_count_what_the_decoder_stores(swept):
 @pytest.mark.parametrize("value", [0.0, 3.0, -0.25])
 def test_constant_tensors(value):
     by_name = {q.name: q.mse for q in sq.sweep(exact(torch.full((7,), value)), [1, 2, 8])}
-    assert by_name.pop("clipped_3_sigma") == value**2  # of deviation 0: it clips to 0
+    for name in ("clipped_3_sigma", "notebook_clipped"):
+        assert by_name.pop(name) == value**2  # of deviation 0: it clips to 0
     del by_name["notebook_symmetric"]
     assert set(by_name.values()) == {0.0}
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from empirics import tensors
 from empirics.models import INDEX, open_checkpoint
@@ -52,7 +52,11 @@ def only(path: Path) -> TensorInfo:
         ("transformer.h.3.mlp.dense_4h_to_h.weight", "down"),
         ("transformer.h.3.mlp.dense_h_to_4h.weight", "up"),
         ("word_embeddings.weight", "embedding"),
+        ("h.0.mlp.c_proj.weight", "down"),
+        ("h.0.attn.c_proj.weight", "o"),
+        ("wpe.weight", "position"),
         # Near names of other things.
+        ("h.0.c_proj.weight", "other"),
         ("word_embeddings_layernorm.weight", "other"),
         ("model.layers.0.self_attn.k_norm.weight", "other"),
         ("model.layers.0.mlp.gate.weight", "other"),
@@ -95,6 +99,65 @@ def test_roles_of_a_bloom(bloom: Path) -> None:
     chosen, skipped = matrices(open_checkpoint(bloom))
     assert Counter(info.role for info in chosen) == {"qkv": 2, "o": 2, "up": 2, "down": 2, "embedding": 1}
     assert {len(info.shape) for info, _ in skipped} == {1}
+
+
+# Naming schemes, as transformers writes them.
+
+SMALL = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+LIKE_LLAMA = SMALL | {"intermediate_size": 24, "num_key_value_heads": 1}
+SCHEMES = {
+    "llama": (LIKE_LLAMA, "q k v o gate up down", "embedding head"),
+    "mistral": (LIKE_LLAMA, "q k v o gate up down", "embedding head"),
+    "qwen2": (LIKE_LLAMA, "q k v o gate up down", "embedding head"),
+    "qwen3": (LIKE_LLAMA, "q k v o gate up down", "embedding head"),
+    "phi": (SMALL | {"intermediate_size": 24}, "q k v o up down", "embedding head"),
+    "phi3": (SMALL | {"intermediate_size": 24, "pad_token_id": 0}, "qkv o gate_up down", "embedding head"),
+    "opt": (
+        SMALL | {"ffn_dim": 24, "word_embed_proj_dim": 16, "max_position_embeddings": 8},
+        "q k v o up down", "embedding position",
+    ),
+    "gpt_neox": (SMALL | {"intermediate_size": 24}, "qkv o up down", "embedding head"),
+    "bloom": (SMALL, "qkv o up down", "embedding"),
+    "gpt2": (SMALL | {"n_positions": 8, "n_inner": 24}, "qkv o up down", "embedding position"),
+    "gpt_bigcode": (SMALL | {"n_positions": 8, "n_inner": 24}, "qkv o up down", "embedding position"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_matrix_has_its_role_its_layer_and_outputs_first(scheme: str, tmp_path: Path) -> None:
+    settings, inside, outside = SCHEMES[scheme]
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(scheme, **settings)).eval()
+    model.save_pretrained(tmp_path / "model")
+    chosen, skipped = matrices(open_checkpoint(tmp_path / "model"))
+    expected = [(role, number) for number in range(2) for role in inside.split()]
+    expected += [(role, None) for role in outside.split()]
+    assert Counter((info.role, layer(info.name)) for info in chosen) == Counter(expected)
+    assert all(len(info.shape) == 1 for info, _ in skipped)
+    modules = dict(model.named_modules()) | {"embed_out": model.get_output_embeddings()}
+    for info in chosen:
+        module, weight = modules[info.name.removesuffix(".weight")], load(info)
+        assert weight.shape == info.shape
+        assert weight.is_contiguous()
+        if isinstance(module, torch.nn.Embedding):
+            assert torch.equal(weight, module.weight)
+            continue
+        # What the layer does to unit vectors, one for each input: its columns.
+        inputs = weight.shape[1]
+        with torch.no_grad():
+            columns = module(torch.eye(inputs)) - module(torch.zeros(inputs, inputs))
+        torch.testing.assert_close(weight.T, columns)
+
+
+def test_inputs_first_only_where_the_config_says_so(tmp_path: Path) -> None:
+    weight, names = torch.arange(12.0).view(3, 4), ("h.0.attn.c_attn.weight", "h.0.attn.c_attn.bias")
+    path = save(tmp_path / "model.safetensors", **dict(zip(names, (weight, torch.zeros(4)), strict=True)))
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    bias, turned = catalogue(open_checkpoint(tmp_path))
+    assert (bias.transposed, turned.transposed, turned.shape) == (False, True, (4, 3))
+    assert torch.equal(load(turned), weight.T)
+    (tmp_path / "config.json").unlink()
+    assert torch.equal(load(catalogue(open_checkpoint(path))[1]), weight)
 
 
 # The catalogue.
