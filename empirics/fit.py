@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import digamma, gammaln, polygamma
 
-from empirics.histogram import flattened, refuse_non_finite
+from empirics.histogram import chunk_size, flattened, refuse_non_finite
+from empirics.influence import Influence, independent_variance
 from theory import ggd
 from theory.sources import Histogram
 
 LOWEST, HIGHEST = 0.1, 50.0
-_CHUNK = 2**18  # float64 temporaries of 2 MB: they stay in the cache
+_CHUNK = 2**17  # float64 temporaries of 1 MB: they stay in the cache
 _START = 1.5
 _SUBSAMPLE = 2**20
 _LIMIT = 100
@@ -49,6 +49,8 @@ class Fit:
         Evaluations of the score on all the data.
     row_second_moments : array of shape (rows + zero_rows,), optional
         Mean square of each row, in the weights' units squared.
+    influence : callable, optional
+        Of a marginal fit: what a weight moves beta by, for `empirics.influence.standard_errors`.
     """
 
     beta: float
@@ -61,6 +63,7 @@ class Fit:
     iterations: int
     zero_rows: int = 0
     row_second_moments: np.ndarray | None = field(default=None, repr=False, compare=False)
+    influence: Influence | None = field(default=None, repr=False, compare=False)
 
 
 def marginal(histogram: Histogram, name: str = "tensor") -> Fit:
@@ -89,7 +92,8 @@ def marginal(histogram: Histogram, name: str = "tensor") -> Fit:
     Notes
     -----
     The standard error is the sandwich :math:`\sqrt{E u^2/n}/|E u'|` of the efficient score u, right under iid
-    sampling even if the law is no GGD. Weights are not iid when rows differ in scale: it is then too small.
+    sampling even if the law is no GGD. Weights are not iid when rows differ in scale: it is then too small, and
+    `empirics.influence.standard_errors` of the fit's `influence` right.
     Exact zeros make the likelihood unbounded as beta -> 0. A few do not matter in the range searched; where
     they are many (pruned weights), beta reaches 0.1: fit the weights that are not zero.
 
@@ -117,19 +121,25 @@ def marginal(histogram: Histogram, name: str = "tensor") -> Fit:
         curvature += (u + 2 * slope) * u**2 - (square - slope**2) * u
         alpha = (beta * m) ** u
         likelihood = math.log(beta / (2 * alpha * peak)) - gammaln(u) - u
-        return _Point(score, curvature, likelihood, alpha)
+        return _Point(*map(float, (score, curvature, likelihood, alpha, score**2)))
 
     beta, point, status, iterations = _newton(evaluate, _START)
     # Scores in beta and in ln alpha; what the second leaves of the first is the efficient score.
-    log_t = logs - math.log(point.alpha)
-    t = np.exp(beta * log_t)
-    constant = 1 / beta + digamma(1 / beta) / beta**2
-    regression = p @ (t + beta * t * log_t) / beta
-    efficient = constant - t * log_t + regression * (beta * t - 1)
-    variance = p @ efficient**2 + (1 - p.sum()) * (constant - regression) ** 2  # the last: weights that are 0
-    error = float(math.sqrt(variance / n) / abs(point.curvature)) if status == "converged" else math.nan
-    sigma = float(point.alpha * peak / ggd.alpha(beta))
-    return Fit(beta, error, sigma, float(point.likelihood), n, 1, status, iterations)
+    alpha = point.alpha * peak
+    log_t = beta * (logs - math.log(point.alpha))
+    constant = float(1 / beta + digamma(1 / beta) / beta**2)  # numpy's floats do not multiply a GPU's tensors
+    regression = float(p @ (np.exp(log_t) * (1 + log_t)) / beta)
+
+    def influence(x: torch.Tensor) -> torch.Tensor:
+        log_t = beta * (x.abs() / alpha).log_().clamp_(min=-1e4)  # of 0 it is finite, so that its product with t is 0
+        t = log_t.exp()
+        return (constant - t * log_t / beta + regression * (beta * t - 1)) / abs(point.curvature)
+
+    sigma = alpha / float(ggd.alpha(beta))
+    error = math.nan
+    if status == "converged":
+        error = math.sqrt(independent_variance(histogram, influence))
+    return Fit(beta, error, sigma, point.likelihood, n, 1, status, iterations, influence=influence)
 
 
 def within_rows(tensor: torch.Tensor, beta0: float | None = None, name: str = "tensor") -> Fit:
@@ -189,18 +199,19 @@ def within_rows(tensor: torch.Tensor, beta0: float | None = None, name: str = "t
     _refuse_degenerate(count * width, 1 + int(mixed.any()), name)
 
     def evaluate(beta: float, index: torch.Tensor = live) -> _Point:
-        sums = _in_chunks(lambda i: _power_sums(rows[i], peaks[i], beta), index, width)
-        s, slope, square = sums.cpu().numpy()
-        n, u = width, 1 / beta
-        bracket = digamma(u) - digamma(n * u) + np.log(s)
+        s, slope, square = _in_chunks(lambda i: _power_sums(rows[i], peaks[i], beta), index, width)
+        n, u, logs = width, 1 / beta, s.log()
+        bracket = logs + (digamma(u) - digamma(n * u))
         score = (n - 1) * u + n * bracket * u**2 - n * slope * u
-        curvature = -(n - 1) * u**2 - 2 * n * bracket * u**3 + 2 * n * slope * u**2
-        curvature += n * u**4 * (n * polygamma(1, n * u) - polygamma(1, u)) - n * u * (square - slope**2)
-        scale = peaks[index].cpu().numpy()
-        likelihood = (n - 1) * math.log(beta) - n * (math.log(2) + gammaln(u)) + gammaln(n * u)
-        return _Point(
-            score, curvature, likelihood - n * (u * np.log(s) + np.log(scale)), scale * (beta * s / n) ** u
-        )
+        curvature = 2 * n * slope * u**2 - 2 * n * bracket * u**3 - n * u * (square - slope**2)
+        curvature += n * u**4 * (n * polygamma(1, n * u) - polygamma(1, u)) - (n - 1) * u**2
+        scale = peaks[index]
+        constant = float((n - 1) * math.log(beta) - n * (math.log(2) + gammaln(u)) + gammaln(n * u))
+        likelihood = constant - n * (u * logs + scale.log())
+        squared_scale = (scale * (beta / n * s) ** u).square()
+        parts = (score, curvature, likelihood, squared_scale, score.square())
+        sums = torch.stack([part.sum() for part in parts]).tolist()  # one wait for a GPU, not five
+        return _Point(sums[0], sums[1], sums[2], math.sqrt(sums[3] / len(index)), sums[4])
 
     stride = -(-count * width // _SUBSAMPLE)
     if beta0 is None:
@@ -208,12 +219,12 @@ def within_rows(tensor: torch.Tensor, beta0: float | None = None, name: str = "t
     beta, point, status, iterations = _newton(evaluate, beta0)
     error = math.nan
     if status == "converged":
-        error = math.sqrt(count / (count - 1) * np.sum(point.score**2)) / abs(float(np.sum(point.curvature)))
+        error = math.sqrt(count / (count - 1) * point.squared_score) / abs(point.curvature)
     return Fit(
         beta,
         error,
-        sigma=math.sqrt(np.mean(point.alpha**2)) / float(ggd.alpha(beta)),
-        log_likelihood=float(np.sum(point.likelihood)) / (count * width),
+        sigma=point.alpha / float(ggd.alpha(beta)),
+        log_likelihood=point.likelihood / (count * width),
         n=count * width,
         rows=count,
         status=status,
@@ -225,12 +236,16 @@ def within_rows(tensor: torch.Tensor, beta0: float | None = None, name: str = "t
 
 @dataclass(frozen=True)
 class _Point:
-    """Two derivatives in beta, the log-likelihood and alpha: numbers, or arrays with one for each row."""
+    """Sums over rows of the two derivatives in beta, of the log-likelihood and of the squared first derivatives.
 
-    score: Any
-    curvature: Any
-    likelihood: Any
-    alpha: Any
+    `alpha` is the root mean square of theirs.
+    """
+
+    score: float
+    curvature: float
+    likelihood: float
+    alpha: float
+    squared_score: float
 
 
 def _newton(evaluate: Callable[[float], _Point], start: float) -> tuple[float, _Point, str, int]:
@@ -241,7 +256,7 @@ def _newton(evaluate: Callable[[float], _Point], start: float) -> tuple[float, _
     low, high, beta = LOWEST, HIGHEST, start
     for iteration in range(1, _LIMIT + 1):
         point = evaluate(beta)
-        score, curvature = float(np.sum(point.score)), float(np.sum(point.curvature))
+        score, curvature = point.score, point.curvature
         if beta == (HIGHEST if score > 0 else LOWEST):
             return beta, point, f"beta reached {beta:g}", iteration
         low, high = (beta, high) if score > 0 else (low, beta)
@@ -254,13 +269,11 @@ def _newton(evaluate: Callable[[float], _Point], start: float) -> tuple[float, _
     return beta, point, "tolerance not reached", _LIMIT
 
 
-def _in_chunks(
-    f: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], rows: torch.Tensor, width: int
-) -> torch.Tensor:
+def _in_chunks(f: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], rows: torch.Tensor, width: int) -> torch.Tensor:
     """Three numbers for each row (or index of a row) of `width` weights, from f of a few rows at a time."""
     # Filled in place: small results kept between large temporaries would pin the heap, chunk after chunk.
     out = torch.empty(3, len(rows), dtype=torch.float64, device=rows.device)
-    step = max(1, _CHUNK // width)
+    step = max(1, chunk_size(rows.device, _CHUNK) // width)
     for start in range(0, len(rows), step):
         out[:, start : start + step] = torch.stack(f(rows[start : start + step]))
     return out

@@ -9,9 +9,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy import stats
 from scipy.special import log_ndtr
 
+from empirics.influence import Influence
 from theory.sources import Histogram
 from theory.units import from_nats
 
@@ -31,11 +33,14 @@ class Divergence(NamedTuple):
         With the sampling bias taken off; it may come out below 0.
     bins : int
         Bins that hold a weight.
+    influence : callable
+        What a weight moves `bits` by, for `empirics.influence.standard_errors`.
     """
 
     bits: float
     standard_error: float
     bins: int
+    influence: Influence
 
 
 def binned(histogram: Histogram, name: str = "tensor") -> Divergence:
@@ -66,7 +71,9 @@ def binned(histogram: Histogram, name: str = "tensor") -> Divergence:
     The bias that remains has three known parts. Binning loses information, never gains it: for a generalized Gaussian
     and a million weights the estimate is low by 0.4 to 0.7 % of the divergence for beta from 1 to 3, by 1 % at 0.8.
     The fitted mean and variance lower it by :math:`(\kappa+1)/4n` nats for kurtosis :math:`\kappa`: some per cent of
-    the correction made. Terms of order :math:`n^{-2}` are left.
+    the correction made. Terms of order :math:`n^{-2}` are left. An outer bin counts its 10 weights as if they were at
+    its edge: outliers z standard deviations away take up to :math:`10 z^2/n` nats of the estimate, much where they
+    are few (0.008 of 0.017 bits for 164 weights three times as wide among 16,384), nothing in many millions.
 
     An atom's weights are spread evenly over the cell that rounds to it, up to the middle of the neighbours: bins of a
     few atoms of a bf16 tensor would otherwise hold one atom more or less, which looks like divergence.
@@ -75,7 +82,7 @@ def binned(histogram: Histogram, name: str = "tensor") -> Divergence:
     :math:`\sqrt{V/n + (k-1)/2n^2}`: the delta method, in which the fitted moments do not appear because the score of
     the Gaussian has mean 0 at them, and the variance of chi-squared, all that is left when the weights are Gaussian.
     From :math:`\hat p` comes V, too large by (k - 1)/n, which is taken off. Weights that share the scale of their row
-    are not independent: the error is then too small.
+    are not independent: the error is then too small, and `empirics.influence` has what it lacks.
 
     References: [Miller1955] for the correction.
 
@@ -109,7 +116,14 @@ def binned(histogram: Histogram, name: str = "tensor") -> Divergence:
     bins = np.minimum(held, 1.0).sum()  # a bin with a fraction of a spread weight is a fraction of a bin
     variance = max(p @ (ratio - plug_in) ** 2 - (bins - 1) / n, 0.0) / n + (bins - 1) / (2 * n**2)
     estimate, error = from_nats(np.array([plug_in - (bins - 1) / (2 * n), math.sqrt(variance)]), 2)
-    return Divergence(float(estimate), float(error), round(float(bins)))
+    moves = np.zeros(len(held))
+    moves[live] = from_nats(ratio - plug_in, 2)
+
+    def influence(x: torch.Tensor) -> torch.Tensor:
+        place = ((x - histogram.mean) / (sigma * WIDTH)).floor_() - (edges[0] / WIDTH - 1)
+        return torch.from_numpy(moves).to(x.device)[place.round_().clamp_(0, len(moves) - 1).int()]
+
+    return Divergence(float(estimate), float(error), round(float(bins)), influence)
 
 
 def _log_mass(edges: np.ndarray) -> np.ndarray:

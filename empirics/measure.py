@@ -15,9 +15,11 @@ import numpy as np
 import torch
 
 from empirics import fit, histogram
+from empirics.influence import standard_errors
 from empirics.quantizers import Quantizer, distortion
+from empirics.scalar_quantizers import DESIGN_ATOMS
 from empirics.tensors import TensorInfo, layer
-from theory import block_scaling, scalar
+from theory import scalar
 from theory.ledger import Ledger, Step, gap_ledger
 from theory.sources import GGD, Histogram
 
@@ -34,11 +36,11 @@ class Statistics:
     mean, variance : float
         In the weights' units.
     kurtosis, kurtosis_error : float
-        Fourth standardized moment about 0, and its standard error for independent weights.
+        Fourth standardized moment about 0, and its standard error, clustered by row and by column.
     beta, beta_error : float
-        Maximum-likelihood exponent of the marginal law, and its standard error for independent weights.
+        Maximum-likelihood exponent of the marginal law, and its standard error, clustered by row and by column.
     beta_row, beta_row_error : float
-        The same within rows, each with a scale of its own; standard error clustered by row.
+        The same within rows, each with a scale of its own; standard error clustered by row, for these very columns.
     row_gain : float
         Geometric over arithmetic mean of the rows' second moments, 1 when rows are alike.
     row_deviation : float
@@ -90,7 +92,8 @@ class Measurement:
     predicted_mse_iid, predicted_mse_row : float
         For blocks drawn from the marginal GGD, and from rows with the within-row exponent.
     absmax_mean, absmax_mean_error, absmax_second_moment : float
-        Of the blocks' scales, in units of the tensor's standard deviation and variance.
+        Of the blocks' scales, in units of the tensor's standard deviation and variance; standard error clustered by
+        row.
     worst : float
         Largest error over its block's scale.
     lloyd_max_mse, uniform_mse, ecsq_mse : float
@@ -166,15 +169,19 @@ class Matrix:
         self._scalar: dict[int, tuple[float, float, float]] = {}
 
     def scalar(self, bits: int) -> tuple[float, float, float]:
-        """Exact distortions of Lloyd-Max, the best uniform and the entropy-coded quantizer of the matrix itself."""
+        """Exact distortions of Lloyd-Max, the best uniform and the entropy-coded quantizer of the matrix itself.
+
+        The levels of the first two are searched for on the coarsened histogram, if it has very many atoms.
+        """
         if bits not in self._scalar:
-            levels = min(2**bits, len(self.atoms.values))
+            atoms = histogram.coarsened(self.atoms, DESIGN_ATOMS)
+            levels = min(2**bits, len(atoms.values))
             found = (
-                scalar.lloyd_max(self.atoms, levels),
-                scalar.uniform(self.atoms, levels),
-                scalar.ecsq(self.atoms, rate=min(bits, 0.99 * self.atoms.entropy())),
+                scalar.mse(scalar.lloyd_max(atoms, levels).levels, self.atoms),
+                scalar.mse(scalar.uniform(atoms, levels).levels, self.atoms),
+                scalar.ecsq(self.atoms, rate=min(bits, 0.99 * self.atoms.entropy())).mse,
             )
-            lloyd_max, uniform, ecsq = (float(q.mse) / self.atoms.variance for q in found)
+            lloyd_max, uniform, ecsq = (float(mse) / self.atoms.variance for mse in found)
             self._scalar[bits] = lloyd_max, uniform, ecsq
         return self._scalar[bits]
 
@@ -190,9 +197,11 @@ class Matrix:
         Raises
         ------
         ValueError
-            If the quantizer does not take the block size.
+            If the block size is not a positive integer, or the quantizer has no codebook to predict with.
         """
         found = self.statistics
+        if quantizer.codebook is None:
+            raise ValueError(f"{quantizer.name} has no ledger: its levels depend on both ends of a block")
         error = distortion(quantizer, self.tensor, block_size, found.name)
         marginal, within = GGD(found.beta), GGD(found.beta_row)
         mse = error.mse / found.variance
@@ -200,6 +209,10 @@ class Matrix:
         # A ratio of two sums over rows: what counts is each row's error beyond its share of the energy.
         beyond = error.squared_error / found.variance - mse * error.energy / found.variance
         absmax, square = error.absmax_sum / error.blocks, error.absmax_square_sum / error.blocks
+        begun = np.bincount(np.arange(error.blocks) * block_size // self.tensor.shape[1], minlength=rows)
+        # Likewise, of the blocks' mean over the root of the weights' mean square: relative changes of the two.
+        moved = error.absmax_in_rows / error.absmax_sum - begun / error.blocks
+        moved -= (error.energy / error.energy.sum() - 1 / rows) / 2
         lloyd_max, uniform, ecsq = self.scalar(quantizer.bits)
         ledger = gap_ledger(
             mse, quantizer.bits, marginal, quantizer.codebook, block_size,
@@ -213,10 +226,10 @@ class Matrix:
             block_size=block_size,
             measured_mse=mse,
             mse_error=math.sqrt(rows / (rows - 1) * float(beyond @ beyond)) / error.n,
-            predicted_mse_iid=predicted(quantizer, block_size, marginal, error.n),
-            predicted_mse_row=predicted(quantizer, block_size, within, error.n),
+            predicted_mse_iid=predicted(quantizer, block_size, GGD(found.beta, deviation), error.n),
+            predicted_mse_row=predicted(quantizer, block_size, GGD(found.beta_row, deviation), error.n),
             absmax_mean=absmax / deviation,
-            absmax_mean_error=math.sqrt(max(square - absmax**2, 0.0) / error.blocks) / deviation,
+            absmax_mean_error=math.sqrt(rows / (rows - 1) * float(moved @ moved)) * absmax / deviation,
             absmax_second_moment=square / found.variance,
             worst=error.worst,
             lloyd_max_mse=lloyd_max,
@@ -242,10 +255,15 @@ def _statistics(tensor: torch.Tensor, info: TensorInfo, atoms: Histogram) -> Sta
     if atoms.displacement:
         moved = atoms.displacement / deviation
         notes.append(f"histogram in buckets: weights moved by {moved:.1e} standard deviations")
-    m2, m4, m6, m8 = (atoms.abs_moment(k) for k in (2, 4, 6, 8))
-    kurtosis = m4 / m2**2
-    # Delta method for the ratio m4/m2**2 of n independent weights.
-    spread = m8 / m2**4 - 4 * kurtosis * m6 / m2**3 + 4 * kurtosis**3 - kurtosis**2
+    m2 = atoms.second_moment
+    kurtosis = atoms.abs_moment(4) / m2**2
+
+    def influence(x: torch.Tensor) -> torch.Tensor:
+        square = x.square() / m2
+        return square * (square - 2 * kurtosis) + kurtosis
+
+    assert marginal.influence is not None  # that of a marginal fit
+    kurtosis_error, beta_error = standard_errors(tensor, influence, marginal.influence)
     return Statistics(
         name=info.name,
         role=info.role,
@@ -256,9 +274,9 @@ def _statistics(tensor: torch.Tensor, info: TensorInfo, atoms: Histogram) -> Sta
         mean=atoms.mean,
         variance=atoms.variance,
         kurtosis=kurtosis,
-        kurtosis_error=math.sqrt(max(spread, 0.0) / tensor.numel()),
+        kurtosis_error=kurtosis_error,
         beta=marginal.beta,
-        beta_error=_known(marginal.standard_error),
+        beta_error=beta_error if marginal.status == "converged" else None,
         beta_row=rows.beta,
         beta_row_error=_known(rows.standard_error),
         row_gain=float(np.exp(np.mean(np.log(live))) / np.mean(second)),
@@ -277,7 +295,4 @@ def predicted(quantizer: Quantizer, block_size: int, law: GGD, weights: int) -> 
     """Mean squared error of `weights` draws of a law, in units of its variance, the short last block included."""
     whole, rest = divmod(weights, block_size)
     parts = [(whole * block_size, block_size), (rest, rest)]
-    unit = GGD(law.beta)
-    return sum(
-        count / weights * float(block_scaling.mse(quantizer.codebook, n, unit)) for count, n in parts if count
-    )
+    return sum(count / weights * quantizer.predicted_mse(n, law) for count, n in parts if count) / float(law.variance)

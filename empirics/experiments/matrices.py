@@ -40,7 +40,7 @@ class ByMatrix:
 
 
 def by_matrix(
-    experiment: str, model: str | Path, revision: str | None, store: Store | None, progress: Progress,
+    experiment: str, model: str | Path | Checkpoint, revision: str | None, store: Store | None, progress: Progress,
     measure: Callable[[torch.Tensor, TensorInfo], dict[str, Any]], seed: int | None = None,
     **settings: str | int | float,
 ) -> ByMatrix:  # fmt: skip
@@ -52,7 +52,7 @@ def by_matrix(
         Its name, part of the key that `store` keeps a record under; `settings` are the rest, with the model, its
         revision, the tensor and the versions.
     model, revision
-        As `empirics.models.open_checkpoint` takes them.
+        As `empirics.models.open_checkpoint` takes them, or what it returned.
     store : Store or None
         What it holds is not measured again.
     progress : callable
@@ -64,7 +64,7 @@ def by_matrix(
     ValueError, OSError
         If the model cannot be read, or none of its matrices can be measured.
     """
-    checkpoint = open_checkpoint(model, revision)
+    checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(model, revision)
     chosen, others = tensors.matrices(checkpoint)
     origin = provenance(checkpoint, seed)
     found = ByMatrix(checkpoint, skipped=[(info.name, reason) for info, reason in others], provenance=origin)
@@ -85,5 +85,5 @@ def by_matrix(
             found.failures.append((info.name, str(error)))
     if not found.records:
         reasons = "; ".join(reason for _, reason in found.failures) or "it has no weight matrix"
-        raise ValueError(f"nothing in {model} could be measured: {reasons}")
+        raise ValueError(f"nothing in {checkpoint.name} could be measured: {reasons}")
     return found

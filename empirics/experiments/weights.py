@@ -16,6 +16,8 @@ from empirics.engine import Progress
 from empirics.experiments.matrices import by_matrix
 from empirics.experiments.result import Experiment
 from empirics.experiments.weights_report import METHOD, QUANTILES, answer, figures, in_order, views
+from empirics.histogram import chunk_size
+from empirics.influence import independent_variance, standard_errors
 from empirics.measure import Matrix, Statistics
 from empirics.store import Store
 from empirics.tensors import TensorInfo
@@ -26,7 +28,7 @@ BLOCK = 64
 FAR = 6.0
 """Standard deviations past which a weight counts as an outlier."""
 
-CHUNK = 2**19
+CHUNK = 2**17
 """Weights made float64 at a time."""
 
 AVERAGED = (
@@ -46,7 +48,8 @@ class MatrixWeights:
         Shape, moments, and the exponents of the marginal law and within rows.
     beta_block, beta_block_error : float
         Exponent where each block of 64 has a scale of its own, clustered by block. Blocks run over the flattened
-        matrix; a short last one is left out.
+        matrix; a short last one is left out. Where weights within a block are no generalized Gaussian (outliers,
+        columns of different scales) it depends on the length of the block, as that within rows does on theirs.
     ks : float
         Largest difference between the cdf of the marginal fit and the share of weights below, halfway between stored
         values: a weight stored as one of them was rounded from somewhere up to there. For n independent draws of the
@@ -184,8 +187,8 @@ def measure(tensor: torch.Tensor, info: TensorInfo) -> MatrixWeights:
 
     Notes
     -----
-    The errors of kurtosis, of the marginal exponent and of what follows from it, of the divergences and of the share
-    of outliers are those of independent weights. The others are clustered by row, column or block.
+    Standard errors are clustered: by row and by column, of what pools all weights (`empirics.influence`); by row,
+    column or block, of the others.
     """
     matrix = Matrix(tensor, info)
     found, atoms = matrix.statistics, matrix.atoms
@@ -201,6 +204,11 @@ def measure(tensor: torch.Tensor, info: TensorInfo) -> MatrixWeights:
     rows, columns = spreads(tensor)
     far = float(atoms.probabilities[np.abs(atoms.values) > FAR * sigma].sum())
     smoothed = (far * n + 1) / (n + 2)  # one more on each side: where none was found, the error is not 0
+    binned_error, far_error = standard_errors(
+        tensor, binned.influence, lambda x: (x.abs() > FAR * sigma).double().sub_(far)
+    )
+    # What rows and columns add to the variance of independent weights, from which sampling noise was taken off.
+    excess = binned_error**2 - independent_variance(atoms, binned.influence)
     return MatrixWeights(
         statistics=found,
         beta_block=block.beta,
@@ -209,14 +217,14 @@ def measure(tensor: torch.Tensor, info: TensorInfo) -> MatrixWeights:
         kl_ggd=divergence,
         kl_ggd_error=moved,
         kl_binned=binned.bits,
-        kl_binned_error=binned.standard_error,
+        kl_binned_error=math.sqrt(binned.standard_error**2 + max(excess, 0.0)),
         kl_notebook=kl.notebook(atoms),
         bonus_reported=float(ggd.entropy(2.0))
         - audit.reported_entropy(found.beta, float(ggd.alpha(found.beta))),
         row_spread=rows.bits, row_spread_error=rows.standard_error, row_spread_noise=rows.noise,
         column_spread=columns.bits, column_spread_error=columns.standard_error, column_spread_noise=columns.noise,
         beyond_6_sigma=far,
-        beyond_6_sigma_error=math.sqrt(smoothed * (1 - smoothed) / n),
+        beyond_6_sigma_error=max(far_error, math.sqrt(smoothed * (1 - smoothed) / n)),
         largest=float(np.abs(atoms.values[[0, -1]]).max()) / sigma,
         largest_expected=-float(law.quantile(1 / (2 * n))) / sigma,
         row_rms=rows.rms,
@@ -249,9 +257,11 @@ class Spread(NamedTuple):
 def spreads(tensor: torch.Tensor) -> tuple[Spread, Spread]:
     r"""Spread of the second moments of the rows, then of the columns; lines of zeros are left out.
 
-    With second moments v of lines that have n weights of kurtosis :math:`\kappa` within a line, the spread
-    :math:`\tfrac12\log_2(\overline v/\operatorname{GM}(v))` is too large by the noise :math:`(\kappa-1)/4n` nats. The
-    error is that of lines drawn independently.
+    With second moments v of lines that have n weights, the spread
+    :math:`\tfrac12\log_2(\overline v/\operatorname{GM}(v))` is too large by the noise :math:`(\kappa - A)/4n` nats:
+    :math:`\kappa` is the kurtosis within a line, and A the mean square over the squared mean of the second moments of
+    the lines across, 1 if they are alike. What they differ by is in every line, and no noise. The error is that of
+    lines drawn independently.
 
     >>> rows, columns = spreads(torch.tensor([[1.0, -1.0], [2.0, -2.0]]))
     >>> round(rows.bits, 6), columns.bits
@@ -259,7 +269,7 @@ def spreads(tensor: torch.Tensor) -> tuple[Spread, Spread]:
     """
     second, fourth = [], []
     down = torch.zeros(2, tensor.shape[1], dtype=torch.float64, device=tensor.device)
-    for chunk in tensor.detach().split(max(1, CHUNK // tensor.shape[1])):
+    for chunk in tensor.detach().split(max(1, chunk_size(tensor.device, CHUNK) // tensor.shape[1])):
         squares = chunk.double().square()  # not in place: a float64 chunk is the matrix itself
         second.append(squares.mean(1))
         down[0] += squares.sum(0)
@@ -268,12 +278,14 @@ def spreads(tensor: torch.Tensor) -> tuple[Spread, Spread]:
         down[1] += squares.sum(0)
     rows, columns = tensor.shape
     found = []
-    for v, m4, width in ((torch.cat(second), torch.cat(fourth), columns), (*(down / rows), rows)):
+    along, across = (torch.cat(second), torch.cat(fourth)), tuple(down / rows)
+    for (v, m4), (w, _), width in ((along, across, columns), (across, along, rows)):
         live = v > 0
         variances, fourths = v[live].cpu().numpy(), m4[live].cpu().numpy()
         relative = variances / variances.mean()
         influence = (relative - 1 - np.log(relative) + np.log(relative).mean()) / (2 * math.log(2))
-        noise = (np.mean(fourths / variances**2) - 1) / (4 * width * math.log(2))
+        common = float(w.square().mean() / w.mean() ** 2)
+        noise = (np.mean(fourths / variances**2) - common) / (4 * width * math.log(2))
         error = float(influence.std(ddof=1)) / math.sqrt(len(relative)) if len(relative) > 1 else None
         rms = np.quantile(np.sqrt((v / v.mean()).cpu().numpy()), QUANTILES)
         found.append(Spread(float(geometry.variance_gain(relative)), error, float(noise), tuple(rms.tolist())))

@@ -32,8 +32,8 @@ METHOD = {
     "spread": "½ log₂ of the arithmetic over the geometric mean of the second moments of rows or columns, bits per"
     " weight: what knowing them is worth. Noise is what of it equal rows would have too.",
     "Kolmogorov distance": "Largest difference between the cumulative distributions of the weights and of the fit.",
-    "standard errors": "For independent weights (β pooled, kurtosis, divergences, outliers); clustered by row, column"
-    " or block (the others).",
+    "standard errors": "Clustered by row and by column (β pooled, kurtosis, divergences, outliers); by row, column or"
+    " block (the others).",
 }
 
 
