@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import integrate, special, stats
+from scipy import special, stats
 
-from theory import block_scaling, clipping, ggd, rate_distortion, scalar, shannon
+from theory import block_scaling, clipping, correlation, ggd, rate_distortion, scalar, shannon
 from theory.codebooks import NF4
 from theory.sources import GGD
 
@@ -208,19 +208,9 @@ def _kurtosis_rule() -> Row:
 
 
 def _correlation_of_six_points() -> Row:
-    n, rho = 6, 0.7
-    t = float(stats.t.ppf(0.975, n - 2))
-    critical = t / math.sqrt(n - 2 + t * t)
-
-    def density(r: float) -> float:  # of the sample correlation of a Gaussian pair [Hotelling1953]
-        front = (n - 2) * special.gamma(n - 1) / math.sqrt(2 * math.pi) / special.gamma(n - 0.5)
-        shape = (1 - rho**2) ** ((n - 1) / 2) * (1 - r * r) ** ((n - 4) / 2) / (1 - rho * r) ** (n - 1.5)
-        return front * shape * special.hyp2f1(0.5, 0.5, n - 0.5, (rho * r + 1) / 2)
-
-    power = sum(integrate.quad(density, *ends)[0] for ends in ((critical, 1), (-1, -critical)))
     values = (
-        Value("|r| that six points need", 0.7, critical),
-        Value("power if the correlation is 0.7", None, power),
+        Value("|r| that six points need", 0.7, correlation.critical(6)),
+        Value("power if the correlation is 0.7", None, correlation.power(0.7, 6)),
     )
     return Row(
         10, "EXP-003: H2 on six points", "corrected",
