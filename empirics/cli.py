@@ -51,17 +51,29 @@ def ledger(
     out: Out = Path("ledger"),
     as_json: AsJson = False,
     revision: Revision = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="What MODEL was quantized from: bitsandbytes, GPTQ, AWQ, compressed-tensors or GGUF."),
+    ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser when done.")] = False,
 ) -> None:
     """Measure every weight matrix of MODEL and say where each fraction of a bit goes.
 
     Prints a table, and writes OUT/ledger.html with figures. A run that was interrupted goes on where it stopped.
+    With --base, MODEL's own format and scales are measured, matrix by matrix, and the page is OUT/report.html.
 
     Example: quantgap ledger pocket-llama --quantizer nf4 --block-size 64 --out ledger
+
+    Example: quantgap ledger Llama-3.2-1B-GPTQ --base Llama-3.2-1B
     """
     with clear_errors():
         from empirics import report as pages
 
+        if base is not None:
+            if quantizer:
+                raise ValueError("--base measures the format that MODEL is in: leave --quantizer out")
+            _ledger_of_quantized(model, base, revision, out, as_json, open_page)
+            return
         names = quantizer or (["nf4"] if as_json else list(DEFAULT_QUANTIZERS))
         if as_json and len(names) > 1:
             raise ValueError(f"--json prints one ledger: give one --quantizer, not {', '.join(names)}")
@@ -77,6 +89,27 @@ def ledger(
         if open_page:
             webbrowser.open(written["page"].resolve().as_uri())
         exit_on(results.failures)
+
+
+def _ledger_of_quantized(
+    model: str, base: str, revision: str | None, out: Path, as_json: bool, open_page: bool
+) -> None:
+    from empirics import store
+    from empirics.checkpoints.ledger import run as run_ledger
+    from empirics.experiments import result
+
+    out.mkdir(parents=True, exist_ok=True)
+    with store.Store(out / "measurements.sqlite") as kept, progress() as shown:
+        found = run_ledger(model, base, revision=revision, store=kept, progress=shown)
+    written = result.write(found, out)
+    if as_json:
+        print(json.dumps(found.summary, indent=2))
+    else:
+        console().print(result.printed(found))
+        say_files(written)
+    if open_page:
+        webbrowser.open(written["report"].resolve().as_uri())
+    exit_on(found.failures)
 
 
 @app.command()
@@ -145,6 +178,11 @@ def _measure(model: str, names: Sequence[str], block_size: int, out: Path, revis
 
     chosen = [quantizers.get(name) for name in dict.fromkeys(names)]
     checkpoint = models.open_checkpoint(model, revision)
+    if checkpoint.quantized:
+        raise ValueError(
+            f"{checkpoint.name} is quantized already: `quantgap ledger {model} --base BASE` measures it against the"
+            " model that it was quantized from"
+        )
     out.mkdir(parents=True, exist_ok=True)
     with store.Store(out / "measurements.sqlite") as kept, progress() as shown:
         results = engine.run(checkpoint, chosen, block_size, kept, shown)

@@ -63,6 +63,11 @@ class Checkpoint:
         """The architecture's name in transformers ("llama", "bloom"), if config.json says."""
         return self.config.get("model_type")
 
+    @property
+    def quantized(self) -> bool:
+        """Whether config.json says that the weights are quantized: `empirics.checkpoints` reads such models."""
+        return "quantization_config" in self.config
+
 
 def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoint:
     """Find the model's files, downloading them if it is on the Hub.
@@ -152,6 +157,11 @@ def _weights(path: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
             f"{path} has only pickles ({', '.join(pickles[:3])}), which can run code when loaded; only "
             "safetensors are read. If you trust them, convert with transformers: "
             'AutoModelForCausalLM.from_pretrained("old").save_pretrained("new")'
+        )
+    if any(file.suffix == ".gguf" for file in found):
+        raise ValueError(
+            f"{path} is a GGUF model: `quantgap ledger {path} --base BASE` measures it against the model that it was"
+            " made from"
         )
     raise FileNotFoundError(
         f"{path} has no safetensors: give a folder with {SINGLE}, with {INDEX} and its shards, or with any "

@@ -32,6 +32,11 @@ MEANINGS = {
     "codebook": "This quantizer’s codebook instead of the best one for the fitted source.",
     "rows": "Rows have variances of their own: predicted with the exponent within rows instead of the pooled one.",
     "unexplained": "The measured distortion against that prediction.",
+    "format": "Plain rounding to the checkpoint’s format, with scales of its own for each block, instead of the best"
+    " codebook.",
+    "scales": "The grid that is stored, every weight at its nearest point: scales that are searched, clipped, spread"
+    " over channels, or themselves rounded.",
+    "method": "The indices that are stored, where they are not the nearest: errors that compensate one another.",
 }
 READINGS = {
     "iid": "This says that the matrix is not iid generalized Gaussian. It does not say that the inequality is wrong.",

@@ -10,10 +10,11 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from empirics.measure import Measurement
 from theory.ledger import Ledger
@@ -27,6 +28,9 @@ LABELS = {
     "codebook": "this codebook",
     "rows": "rows of unequal variance",
     "unexplained": "unexplained",
+    "format": "plain rounding to the format",
+    "scales": "scales as stored",
+    "method": "indices as stored",
 }
 """Steps of the ledger, in a reader's words."""
 NOMINAL, SIDE, EFFECTIVE = "gap at the nominal rate", "scales (side information)", "gap at the effective rate"
@@ -35,7 +39,7 @@ NOMINAL, SIDE, EFFECTIVE = "gap at the nominal rate", "scales (side information)
 LOSS, GAIN, TOTAL, FAINT = "#D55E00", "#0072B2", "#3C3C3C", "#8A8A8A"
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPpX"
-ROLES = ("embedding", "q", "k", "v", "qkv", "o", "gate", "up", "down", "other", "head")
+ROLES = ("embedding", "position", "q", "k", "v", "qkv", "o", "gate", "gate_up", "up", "down", "other", "head")
 COLUMNS = 3
 BAND = 2.0
 """Per cent of the predicted distortion within which a prediction is called good."""
@@ -76,6 +80,30 @@ def _save(figure: Figure, **options: Any) -> bytes:
     with matplotlib.rc_context(STYLE):
         figure.savefig(out, **options)
     return out.getvalue()
+
+
+def logarithmic(*axes: Axis) -> None:
+    """Make axes logarithmic, with ticks in plain text: every decade, and 2 and 5 between where there are few.
+
+    >>> axis = Figure().subplots().xaxis
+    >>> logarithmic(axis)
+    >>> [axis.get_major_formatter()(x, 0) for x in (0.002, 1.0, 1e-5)]
+    ['0.002', '1', '10⁻⁵']
+    """
+    for axis in axes:
+        axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=7))
+        axis.set_major_formatter(lambda value, _: _power(value))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _power(value: float) -> str:
+    exponent = math.floor(math.log10(value) + 1e-9)
+    if -4 < exponent < 4:
+        return f"{value:.4g}"
+    raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    factor = f"{value / 10.0**exponent:.2g}"
+    return f"10{raised}" if factor == "1" else f"{factor}·10{raised}"
 
 
 def waterfall(ledgers: Mapping[str, Ledger], title: str) -> Figure:

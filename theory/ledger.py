@@ -16,6 +16,16 @@ codebook           -> this codebook
 rows               -> each row with its own variance and the within-row exponent
 unexplained        -> as measured
 =================  ==============================================================================
+
+A checkpoint that is already quantized has three more distortions, all measured (`stored_ledger`):
+
+=================  ==============================================================================
+format             best codebook -> plain rounding to its format, where that has no fixed codebook; it
+                   takes the place of ``codebook``, ``rows`` and ``unexplained``
+scales             -> every weight at the nearest point of the grid that is stored: its scales and zero
+                   points are searched, clipped, spread over channels, or themselves rounded
+method             -> as stored: indices that are not the nearest, such as GPTQ's, which compensate errors
+=================  ==============================================================================
 """
 
 from __future__ import annotations
@@ -32,6 +42,9 @@ from theory.sources import GGD
 
 STEPS = ("shape", "shannon", "scalar", "fixed-rate", "block-scaling", "codebook", "rows", "unexplained")
 """Names of the steps, in order."""
+
+STORED = ("scales", "method")
+"""Names of the steps that only a checkpoint has, after the others."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,7 @@ class Ledger:
     total : float
         Gap to the Gaussian limit at the nominal rate.
     steps : tuple of Step
-        In the order of `STEPS`; their bits add up to `total`.
+        In the order of `STEPS`, or those of a checkpoint; their bits add up to `total`.
     bits, effective_bits : float
         Nominal rate, and the rate with the scales counted.
     uncertainty : float
@@ -149,32 +162,94 @@ def gap_ledger(
     >>> round(ledger.total, 3), [round(step.bits, 3) + 0.0 for step in ledger.steps]
     (0.557, [0.0, 0.0, 0.255, 0.387, -0.125, 0.041, 0.0, 0.0])
     """
-    accept(D=(D, POSITIVE), bits=(bits, COUNT), block_size=(block_size, COUNT))
-    variance = float(source.variance)
+    accept(D=(D, POSITIVE))
+    chain = [*_models(bits, source, codebook, block_size, row_source), D]
+    effective_bits = block_scaling.effective_bits(bits, block_size, scale_bits)
+    return _ledger(STEPS, chain, bits, effective_bits, source)
+
+
+def stored_ledger(
+    rounded: float,
+    nearest: float,
+    stored: float,
+    bits: int,
+    source: GGD,
+    block_size: int,
+    effective_bits: float,
+    *,
+    codebook: Codebook | None = None,
+    row_source: GGD | None = None,
+) -> Ledger:
+    r"""Split the gap of a matrix of a checkpoint that is already quantized.
+
+    Parameters
+    ----------
+    rounded, nearest, stored : float
+        Measured mean squared errors, > 0, in the units of the source squared: of plain rounding to the format; of
+        rounding to nearest on the grid that is stored; and of what is stored.
+    bits : int
+        Nominal rate b, bits per weight.
+    source : GGD
+        Marginal law of the weights before they were quantized, with their variance; float64.
+    block_size : int
+        Weights that share a scale, >= 2.
+    effective_bits : float
+        Bits per weight of all that is stored.
+    codebook : Codebook, optional
+        That of the format. Without it the step ``format`` stands for ``codebook``, ``rows`` and ``unexplained``.
+    row_source : GGD, optional
+        As for `gap_ledger`.
+
+    Returns
+    -------
+    Ledger
+
+    Raises
+    ------
+    ValueError
+        If an argument is outside its domain.
+
+    Examples
+    --------
+    >>> ledger = stored_ledger(0.0104, 0.0104, 0.0125, 4, GGD(2.0), 128, 4.16)
+    >>> [(step.name, round(step.bits, 3)) for step in ledger.steps[-3:]], round(ledger.total, 3)
+    ([('format', 0.11), ('scales', 0.0), ('method', 0.133)], 0.839)
+    """
+    accept(rounded=(rounded, POSITIVE), nearest=(nearest, POSITIVE), stored=(stored, POSITIVE))
+    models = _models(bits, source, codebook, block_size, row_source)
+    plain = STEPS if codebook else (*STEPS[:5], "format")
+    return _ledger((*plain, *STORED), [*models, rounded, nearest, stored], bits, effective_bits, source)
+
+
+def _models(
+    bits: int, source: GGD, codebook: Codebook | None, block_size: int, row_source: GGD | None
+) -> list[float]:
+    """The distortions that theory gives, from the Shannon lower bound to the codebook, in the source's units."""
+    accept(bits=(bits, COUNT), block_size=(block_size, COUNT))
     unit = GGD(source.beta)
     limits = _limits(unit, bits)
-    best = best_codebook(unit, 2**bits, block_size, codebook.scaling)
-    iid = float(block_scaling.mse(codebook, block_size, unit))
-    rows = iid if row_source is None else float(block_scaling.mse(codebook, block_size, GGD(row_source.beta)))
-    chain = (
-        limits.slb,
-        limits.rd_upper,
-        limits.ecsq,
-        limits.lloyd_max,
-        float(block_scaling.mse(best, block_size, unit)),
-        iid,
-        rows,
-        D / variance,
-    )
-    steps, previous = [], 4.0**-bits
-    for name, distortion in zip(STEPS, chain, strict=True):
-        steps.append(Step(name, math.log2(distortion / previous) / 2, distortion * variance))
+    best = best_codebook(unit, 2**bits, block_size, codebook.scaling if codebook else "absmax")
+    blocks = float(block_scaling.mse(best, block_size, unit))
+    chain = [limits.slb, limits.rd_upper, limits.ecsq, limits.lloyd_max, blocks]
+    if codebook:
+        iid = float(block_scaling.mse(codebook, block_size, unit))
+        rows = iid if row_source is None else float(block_scaling.mse(codebook, block_size, GGD(row_source.beta)))
+        chain += [iid, rows]
+    return [distortion * float(source.variance) for distortion in chain]
+
+
+def _ledger(names: Sequence[str], chain: Sequence[float], bits: int, effective_bits: float, source: GGD) -> Ledger:
+    """The chain's links, from the Gaussian limit on."""
+    variance, limits = float(source.variance), _limits(GGD(source.beta), bits)
+    steps, previous = [], variance * 4.0**-bits
+    for name, distortion in zip(names, chain, strict=True):
+        steps.append(Step(name, math.log2(distortion / previous) / 2, distortion))
         previous = distortion
     return Ledger(
-        total=math.log2(D / variance * 4.0**bits) / 2,
+        total=math.log2(chain[-1] / variance * 4.0**bits) / 2,
         steps=tuple(steps),
         bits=bits,
-        effective_bits=block_scaling.effective_bits(bits, block_size, scale_bits),
+        effective_bits=effective_bits,
         uncertainty=math.log2(limits.rd_upper / limits.rd_lower) / 2,
     )
 
@@ -185,19 +260,19 @@ def average(ledgers: Sequence[Ledger], weights: Sequence[float]) -> Ledger:
     Parameters
     ----------
     ledgers : sequence of Ledger
-        At one nominal and one effective rate, at least one.
+        Of the same steps, at least one. Rates may differ from tensor to tensor, as they do in many checkpoints.
     weights : sequence of float
         Number of weights of each tensor, > 0.
 
     Returns
     -------
     Ledger
-        Its distortions are geometric means, in units of each tensor's variance.
+        Its rates are means, its distortions geometric means, in units of each tensor's variance.
 
     Raises
     ------
     ValueError
-        If there is no ledger, or the rates differ.
+        If there is no ledger, or the steps differ.
 
     Examples
     --------
@@ -206,17 +281,17 @@ def average(ledgers: Sequence[Ledger], weights: Sequence[float]) -> Ledger:
     >>> abs(average([one, one], [1, 3]).total - one.total) < 1e-15
     True
     """
-    rates = {(ledger.bits, ledger.effective_bits) for ledger in ledgers}
-    if len(rates) != 1:
-        raise ValueError(f"average needs ledgers of one rate, not of {sorted(rates) or 'none'}")
-    ((bits, effective_bits),) = rates
-    share = [w / math.fsum(weights) for w in weights]
+    chains = {tuple(step.name for step in ledger.steps) for ledger in ledgers}
+    if len(chains) != 1:
+        listed = "; ".join(", ".join(names) for names in sorted(chains)) or "none"
+        raise ValueError(f"average needs ledgers of the same steps, not of {listed}")
+    (names,) = chains
 
     def mean(values: Iterable[float]) -> float:
-        return math.fsum(s * v for s, v in zip(share, values, strict=True))
+        return math.fsum(w * v for w, v in zip(weights, values, strict=True)) / math.fsum(weights)
 
-    steps, cumulative = [], 0.0
-    for i, name in enumerate(STEPS):
+    bits, steps, cumulative = mean(ledger.bits for ledger in ledgers), [], 0.0
+    for i, name in enumerate(names):
         step = mean(ledger.steps[i].bits for ledger in ledgers)
         cumulative += step
         steps.append(Step(name, step, 4.0 ** (cumulative - bits)))
@@ -224,6 +299,6 @@ def average(ledgers: Sequence[Ledger], weights: Sequence[float]) -> Ledger:
         total=mean(ledger.total for ledger in ledgers),
         steps=tuple(steps),
         bits=bits,
-        effective_bits=effective_bits,
+        effective_bits=mean(ledger.effective_bits for ledger in ledgers),
         uncertainty=mean(ledger.uncertainty for ledger in ledgers),
     )

@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 
 from empirics import plots
 from tests.empirics import runs
+from theory.ledger import STEPS
 
 
 def bars(panel: Axes) -> list[Rectangle]:
@@ -52,7 +53,7 @@ def test_labels_are_signed_and_run_downwards() -> None:
         "−0.010", "0.000", "+0.250", "+0.400", "−0.150", "+0.050", "−0.020", "+0.010", "0.530", "+0.500", "1.030"
     ]  # fmt: skip
     names = [label.get_text() for label in panel.get_yticklabels()]
-    assert names == [*plots.LABELS.values(), plots.NOMINAL, plots.SIDE, plots.EFFECTIVE]
+    assert names == [*map(plots.LABELS.get, STEPS), plots.NOMINAL, plots.SIDE, plots.EFFECTIVE]
     top, bottom = panel.get_ylim()[::-1]
     assert top < 0 < 10 < bottom
 

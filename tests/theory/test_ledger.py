@@ -6,7 +6,7 @@ import pytest
 
 from theory import block_scaling, rate_distortion, scalar, shannon
 from theory.codebooks import BOF4S_64, FP4, NF4, integer
-from theory.ledger import STEPS, average, gap_ledger
+from theory.ledger import STEPS, STORED, average, gap_ledger, stored_ledger
 from theory.sources import GGD
 
 
@@ -69,12 +69,42 @@ def test_average_is_weighted_by_size():
     assert mean.steps[-1].distortion == pytest.approx(0.008**0.25 * 0.010**0.75, rel=1e-12)
 
 
+def test_an_average_over_rates_is_that_of_the_whole_model():
+    a, b = gap_ledger(0.008, 4, GGD(2.0), NF4, 64), gap_ledger(0.0001, 8, GGD(1.7), integer(8), 32)
+    mean = average([a, b], [1, 3])
+    assert (mean.bits, mean.effective_bits) == (7.0, (4.5 + 3 * 9.0) / 4)
+    assert math.fsum(s.bits for s in mean.steps) == pytest.approx(mean.total, abs=1e-13)
+    # By definition: half the log of the distortion, less that of the Gaussian limit, at the mean rate.
+    assert mean.total == pytest.approx(mean.bits + (math.log2(0.008) + 3 * math.log2(0.0001)) / 8, abs=1e-13)
+
+
+@pytest.mark.parametrize("codebook", [None, NF4])
+def test_a_checkpoint_has_the_same_first_steps_and_three_of_its_own(codebook):
+    source, within = GGD(1.6, 0.03), GGD(1.9)
+    rounded, nearest, stored = (v * 0.03**2 for v in (0.0091, 0.0087, 0.0140))
+    found = stored_ledger(rounded, nearest, stored, 4, source, 64, 4.25, codebook=codebook, row_source=within)
+    plain = gap_ledger(rounded, 4, source, NF4, 64, row_source=within)
+    assert [s.name for s in found.steps] == [*(STEPS if codebook else (*STEPS[:5], "format")), *STORED]
+    assert [s.bits for s in found.steps[:5]] == pytest.approx([s.bits for s in plain.steps[:5]], abs=1e-14)
+    assert [s.distortion for s in found.steps[-3:]] == [rounded, nearest, stored]
+    assert found.steps[-2].bits == pytest.approx(math.log2(0.0087 / 0.0091) / 2, abs=1e-12)
+    assert found.steps[-1].bits == pytest.approx(math.log2(0.0140 / 0.0087) / 2, abs=1e-12)
+    assert math.fsum(s.bits for s in found.steps) == pytest.approx(found.total, abs=1e-13)
+    assert found.total == pytest.approx(math.log2(0.0140 * 4**4) / 2, abs=1e-13)
+    assert found.effective_total == pytest.approx(found.total + 0.25, abs=1e-15)
+    if codebook:
+        assert [s.bits for s in found.steps[:8]] == pytest.approx([s.bits for s in plain.steps], abs=1e-14)
+
+
 def test_nonsense_is_refused():
     with pytest.raises(ValueError, match=r"D = 0.0 is outside \(0, inf\)"):
         gap_ledger(0.0, 4, GGD(2.0), NF4, 64)
     with pytest.raises(ValueError, match="block_size"):
         gap_ledger(0.01, 4, GGD(2.0), NF4, 0)
-    with pytest.raises(ValueError, match="one rate"):
-        average([gap_ledger(0.01, 4, GGD(2.0), NF4, 64), gap_ledger(0.01, 4, GGD(2.0), NF4, 32)], [1, 1])
+    with pytest.raises(ValueError, match="nearest = nan"):
+        stored_ledger(0.01, math.nan, 0.01, 4, GGD(2.0), 64, 4.5)
+    plain, stored = gap_ledger(0.01, 4, GGD(2.0), NF4, 64), stored_ledger(0.01, 0.01, 0.01, 4, GGD(2.0), 64, 4.5)
+    with pytest.raises(ValueError, match=r"the same steps, not of .*unexplained; .*method"):
+        average([plain, stored], [1, 1])
     with pytest.raises(ValueError, match="none"):
         average([], [])
