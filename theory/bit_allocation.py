@@ -83,8 +83,8 @@ def integer_allocation(distortions: Any, budget: int, counts: Any = None) -> Bit
     Notes
     -----
     The steps along the hulls, steepest first, until the budget stops one: up to there the allocation is optimal for
-    what it spends. Then every later step that still fits, and then single changes, best saving per bit first. The gap
-    is at most what the step that did not fit would have saved. References: [ShohamGersho1988].
+    what it spends. Then every later step that still fits, and then single changes, best saving per bit first; or
+    equal bits, if that is better. The gap is at most what the step that did not fit would have saved. References: [ShohamGersho1988].
 
     Examples
     --------
@@ -124,6 +124,9 @@ def integer_allocation(distortions: Any, budget: int, counts: Any = None) -> Bit
         left -= int(c[row]) * int(best - bits[row])
         bits[row] = best
 
+    equal = min(int(budget) // int(c.sum()), len(columns) - 1)
+    if c @ table[:, equal] < c @ table[rows, bits]:  # large components may not fit what the steps leave
+        bits, left = np.full(len(table), equal), int(budget) - equal * int(c.sum())
     distortion = float(c @ table[rows, bits])
     dual = float(c @ (table + multiplier * columns).min(axis=1)) - multiplier * int(budget)
     gap = max(distortion - dual, 0.0)

@@ -105,3 +105,20 @@ def test_ends():
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         integer_allocation(*arguments)
+
+
+def test_it_is_never_worse_than_equal_bits():
+    """The steepest step leaves no room for the larger component."""
+    found = integer_allocation([[4.0, 1.0, 0.9], [5.0, 4.0, 0.1]], budget=5, counts=[3, 2])
+    assert found.bits.tolist() == [1, 1]
+    assert (found.distortion, found.used) == (11.0, 5)
+    assert found.lower_bound <= found.distortion
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        table = -np.sort(-rng.exponential(size=(4, 5)), axis=1)
+        counts = rng.integers(1, 9, 4)
+        equal = int(rng.integers(0, 5))
+        found = integer_allocation(table, int(equal * counts.sum()), counts)
+        assert found.distortion <= counts @ table[:, equal] * (1 + 1e-12)
+        assert found.distortion == close(float(counts @ table[range(4), found.bits]), rel=SUM)
+        assert found.used == int(counts @ found.bits) <= equal * counts.sum()
