@@ -47,7 +47,7 @@ def standard_errors(matrix: torch.Tensor, *influences: Influence) -> list[float]
     float64, in chunks. A 16-bit tensor has 65,536 values at most: each is computed once, and looked up.
 
     For independent weights V is right to a relative :math:`\sqrt{2/R + 2/C}`. With
-    few rows, or scales of rows that have heavy tails themselves, it is uncertain, and more often too small than large.
+    few rows, or scales of rows that have heavy tails themselves, it is uncertain, more often too small than large.
 
     References: [CameronGelbachMiller2011].
 

@@ -84,7 +84,8 @@ def integer_allocation(distortions: Any, budget: int, counts: Any = None) -> Bit
     -----
     The steps along the hulls, steepest first, until the budget stops one: up to there the allocation is optimal for
     what it spends. Then every later step that still fits, and then single changes, best saving per bit first; or
-    equal bits, if that is better. The gap is at most what the step that did not fit would have saved. References: [ShohamGersho1988].
+    equal bits, if that is better. The gap is at most what the step that did not fit would have saved. References:
+    [ShohamGersho1988].
 
     Examples
     --------

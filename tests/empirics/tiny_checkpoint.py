@@ -32,7 +32,7 @@ FAMILIES = {
 }  # fmt: skip
 PASSAGES = {
     "en": "The water is clean.\n\nWe went to the market early and bought bread.\n\nChildren learn by asking"
-    " questions.\n\nA bridge was built over the river last year.\n\nPlease close the door.\n\nIt rains often here in spring.",
+    " questions.\n\nA bridge was built over the river last year.\n\nPlease close the door.\n\nIt rains often.",
     "fr": "L'eau est propre.\n\nNous sommes allés tôt au marché acheter du pain.\n\nLes enfants apprennent en posant"
     " des questions.\n\nUn pont a été construit l'an dernier.\n\nFermez la porte.\n\nIl pleut souvent au printemps.",
     "sw": "Maji ni safi.\n\nTulienda sokoni mapema kununua mkate.\n\nWatoto hujifunza kwa kuuliza maswali."
