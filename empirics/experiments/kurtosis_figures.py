@@ -32,7 +32,7 @@ def figures(
         "profile": (
             profile(layers, by_matrix, model),
             "Bars: excess kurtosis of each layer, the mean over its weights, with one standard error; outliers by the"
-            " robust score in red. Points: its matrices. Dashed: the notebook’s threshold, which is for its own"
+            " robust score in orange. Points: its matrices. Dashed: the notebook’s threshold, which is for its own"
             " kurtosis (crosses), of biases and norms too.",
         ),
         "scatter": (

@@ -145,7 +145,7 @@ def _notebook(repeated: pd.DataFrame) -> str:
     )
     if len(tested) > 1:
         said += (
-            f" On each of {len(tested)} passages in turn it says SUPPORTED {supported} times, with r from"
+            f" On each of {len(tested)} passages in turn it says SUPPORTED {counted(supported, 'time')}, with r from"
             f" {number(tested['r_pearson'].min(), 2)} to {number(tested['r_pearson'].max(), 2)}."
         )
     return said

@@ -48,6 +48,7 @@ from empirics.experiments.words import sample
 from empirics.inference import exponential
 from empirics.language_model import LanguageModel
 from empirics.measure import predicted
+from empirics.models import Checkpoint
 from empirics.quantizers import get
 from empirics.store import Store
 from theory.sources import GGD
@@ -96,17 +97,15 @@ LINES = {
 
 
 def run(
-    model: str | Path, *, revision: str | None = None, texts: Sequence[str] = (), store: Store | None = None,
-    progress: Progress = lambda name, done, total: None,
+    model: str | Path | Checkpoint, *, revision: str | None = None, texts: Sequence[str] = (),
+    store: Store | None = None, progress: Progress = lambda name, done, total: None,
 ) -> Experiment:  # fmt: skip
     """Quantize a model in every configuration, and fit slopes to what that does.
 
     Parameters
     ----------
-    model, revision
-        As `empirics.language_model.open_model` takes them.
-    texts : sequence of str
-        As `empirics.texts.given` takes them; the embedded set if there are none.
+    model, revision, texts
+        As `empirics.experiments.degradation.open_subject` takes them.
     store : Store, optional
         What it holds is not measured again.
     progress : callable

@@ -155,7 +155,7 @@ def verdict(rest: Line) -> str:
     """Of the difference from what was expected: shown to be small, shown not to be 0, both, or neither."""
     apart, near = rest.test() < LEVEL, rest.equivalence(0.0, MARGIN) < LEVEL
     if near:
-        return "holds within 10 %" + (", not exactly" if apart else "")
+        return "supported within 10 %" + (", not exactly" if apart else "")
     return "rejected" if apart else "undecided"
 
 

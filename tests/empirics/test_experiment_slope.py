@@ -156,7 +156,7 @@ def test_what_a_slope_is_tested_against():
         assert row["rival"] == close(rival, rel=1e-12)
         assert row["power"] == close(slope_fits.power(line, rival - row["expected"]), rel=1e-9)
     assert rows["H4 as written"]["verdict"] == "rejected"
-    assert rows["as the weight MSE"]["verdict"].startswith("holds within 10 %")
+    assert rows["as the weight MSE"]["verdict"].startswith("supported within 10 %")
     assert len(list(slope_fits.hypotheses(points, None, None))) == 2
 
 
@@ -364,7 +364,7 @@ def test_gaussian_weights_fall_as_theory_says(tmp_path):
     assert len(tests) == 6  # through all widths, and from 3 bits
     for row in tests:
         if row["hypothesis"] == "absmax, fitted laws":
-            assert row["verdict"].startswith("holds within 10 %")
+            assert row["verdict"].startswith("supported within 10 %")
     assert tests[2]["expected"] == close(expected.slope, abs=0.01)
 
 
