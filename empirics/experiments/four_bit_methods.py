@@ -113,7 +113,7 @@ def _checkpoint(lm: LanguageModel, checkpoint: str | Path) -> Method:
     }  # fmt: skip
 
     def dense(lm: LanguageModel) -> dict[str, torch.Tensor]:
-        return {name: base.dense(name) for name in stored}
+        return {name: base.dense(name).to(lm.device) for name in stored}
 
     own = names_of(lm, stored)
     bits = {own[name]: Bits(matrix.bits, matrix.effective_bits) for name, matrix in stored.items()}
