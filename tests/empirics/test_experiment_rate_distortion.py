@@ -18,7 +18,7 @@ from empirics.cli_run import numbers
 from empirics.experiments import rate_distortion, rate_distortion_sweep, rate_distortion_tables, result
 from empirics.experiments.interpolation import rate_at
 from empirics.experiments.rate_distortion_notebook import lloyd
-from empirics.experiments.rate_distortion_views import named, views
+from empirics.experiments.rate_distortion_views import by_quantizer, named, views
 from empirics.store import Store
 from empirics.tensors import TensorInfo
 from tests.tolerances import CLOSED_FORM, STANDARD_ERRORS, SUM, close
@@ -354,6 +354,18 @@ def test_groups_are_means_over_weights(two):
     assert mine.loc["all", "matrices"] == 2
 
 
+def test_a_quantizer_without_a_column_has_no_row(two):
+    groups = rate_distortion_tables.tables(two)["groups"]
+    ball = {"quantizer": "E8_ball", "dimension": 8, "nominal_bits": 1.5}
+    frame = by_quantizer({"groups": pd.concat([groups, groups.iloc[-1:].assign(**ball)])}).frame
+    assert list(frame.columns[:4]) == ["quantizer", "2 bits", "2 bits_error", "4 bits"]
+    assert "Lloyd-Max" in set(frame["quantizer"])
+    assert "E8 lattice, ball" not in set(frame["quantizer"])
+    best = groups[(groups["group"] == "all") & (groups["quantizer"] == "lloyd_max")].set_index("nominal_bits")
+    shown = frame.set_index("quantizer").loc["Lloyd-Max"]
+    assert (shown["2 bits"], shown["4 bits_error"]) == (best.loc[2, "gap_upper"], best.loc[4, "gap_upper_error"])
+
+
 def test_the_matrix_shown_is_of_the_middle_layer():
     def of(name: str, rows: int = 8) -> TensorInfo:
         return TensorInfo(name, tensors.role(name), (rows, 8), "BF16", Path("x"), 0, 0)
@@ -446,7 +458,8 @@ def test_the_command(report, bloom, monkeypatch):
     assert set(quantizers["nominal_bits"]) == {2, 3}
     for figure in ("curves", "gaps", "groups", "limits", "sensitivity"):
         assert (folder / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
-    assert document["answer"][0].startswith("At 3 bits what comes closest to R(D) is: ")
+    assert document["answer"][0].startswith("At 3 bits what comes closest to R(D) is: uniform, best clip")
+    assert "With indices of fixed length" not in document["answer"][0]  # it is of that kind
     assert "Rate and distortion" in (out / "report.html").read_text(encoding="utf-8")
 
     def again(*_: object) -> dict:

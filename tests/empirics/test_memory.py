@@ -1,6 +1,7 @@
 """A checkpoint that does not fit the memory allowed, measured under a limit that the kernel enforces."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +12,17 @@ import torch
 from empirics.synthetic import Law, checkpoint
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "memory.py"
-MATRICES, SIZE = 6, 2048
+MATRICES, SIZE = 6, 2560  # a run takes some 25 MB beside a matrix: of 50 MB for one of 2048 x 2048 nothing is left
 FLOAT32 = 4 * SIZE**2
+# What is allocated is more than what is resident: a thread that starts reserves its stack and an arena.
+ALLOWANCE = 4 * FLOAT32
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts private memory on Linux alone")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A small checkpoint, and one of 101 MB in shards."""
+    """A small checkpoint, and one of 157 MB in shards."""
     made = tmp_path_factory.mktemp("memory")
     law, names = Law(rows=0.2), [f"model.layers.{i}.mlp.up_proj.weight" for i in range(MATRICES)]
     checkpoint(made / "small", {names[0]: (law, (512, 256))})
@@ -28,19 +31,22 @@ def folder(tmp_path_factory) -> Path:
 
 
 def run(folder: Path, *options: str) -> dict:
-    command = [sys.executable, str(SCRIPT), "--under", str(folder), "--allowance", str(3 * FLOAT32), *options]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    command = [sys.executable, str(SCRIPT), "--under", str(folder), "--allowance", str(ALLOWANCE), *options]
+    one_arena = os.environ | {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=one_arena).stdout)
 
 
 def test_three_times_the_largest_matrix_is_enough(folder):
     stored = sum(file.stat().st_size for file in (folder / "large").glob("*.safetensors"))
-    assert stored >= 2 * 3 * FLOAT32
+    assert stored > ALLOWANCE
     found = run(folder)
     assert found["exit_code"] == 0, found["reason"]
+    assert found["peak_growth"] <= 3 * FLOAT32
 
 
 def test_holding_the_matrices_is_not_possible(folder):
     """The limit is real: a process that lets go of nothing meets it."""
     found = run(folder, "--keep")
-    assert found["exit_code"] == 1
-    assert "can't allocate memory" in found["reason"]
+    assert found["exit_code"] != 0
+    # Whichever asks first: numpy is "unable to allocate", torch "can't allocate memory".
+    assert "allocate" in found["reason"]
