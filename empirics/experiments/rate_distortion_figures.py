@@ -62,11 +62,8 @@ POINTS = (
     Series("NF4, double", "nf4", 1, "64", "double", PINK, "d"),
     Series("FP4", "fp4", 1, "64", "fp32", PINK, "v"),
 )
-KMEANS = (
-    Series("k-means, pairs", "kmeans", 2, "tensor", "fp32", plots.TOTAL, ".", ":"),
-    Series("k-means, fours", "kmeans", 4, "tensor", "fp32", plots.TOTAL, "+", ":"),
-)
-EVERYTHING = (*LINES, E8, *POINTS, *KMEANS)
+KMEANS = Series("k-means, pairs", "kmeans", 2, "tensor", "fp32", plots.TOTAL, ".", ":")
+EVERYTHING = (*LINES, E8, *POINTS, KMEANS)
 
 
 def curves(tables: Tables, name: str, slb: float) -> Figure:
@@ -149,8 +146,8 @@ def _label(panel: Axes, frame: pd.DataFrame, last: float) -> None:
             label, (x, y), (1.03 * last, height), color=colour, fontsize=8, va="center",
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3},
         )  # fmt: skip
-    beside = ((0, -9, "center"), (0, 13, "center"), (6, 2, "left"), (6, 0, "left"), (6, -5, "left"), (4, 9, "right"))
-    for series, (right, up, align) in zip((E8, *POINTS, *KMEANS), beside, strict=True):
+    beside = ((0, -9, "center"), (0, 13, "center"), (6, 2, "left"), (6, 0, "left"), (6, -5, "left"))
+    for series, (right, up, align) in zip((E8, *POINTS, KMEANS), beside, strict=True):
         points = series.of(frame)
         if len(points):
             panel.annotate(

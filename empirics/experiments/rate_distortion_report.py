@@ -47,6 +47,7 @@ ONE_SCALE, CLIP, LEVELS, CODED = "symmetric", "clipped_optimally", "lloyd_max", 
 CODES = {"entropy_coded", "D4", "E8"}
 """Quantizers with indices of variable length."""
 
+
 def answer(tables: Tables) -> list[str]:
     """What comes closest to the limit, what the steps to it are worth, what the shape of the weights saves, and where
     the integers and the notebook are worst."""

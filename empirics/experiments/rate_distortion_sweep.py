@@ -30,7 +30,7 @@ CODEBOOKS: tuple[tuple[str, BlockSize], ...] = (
 )  # fmt: skip
 """4-bit quantizers with the format of their scales (fp32 if not said), and the group."""
 
-KMEANS = {2: (4, 6, 8), 4: (6, 8), 8: (6,)}
+KMEANS = {2: (4, 6, 8), 4: (4, 6), 8: (6,)}
 """Dimension, and the bits of codebooks."""
 
 PRODUCTS = ((8, 2, 6), (8, 4, 6))
@@ -40,7 +40,7 @@ NOTEBOOK_PRODUCTS = (2, 4, 8)
 """Dimensions of the notebook's variant; codebooks have 6 bits."""
 
 LATTICE_RATES = (1, 2, 3, 4)
-BALL_RATES = {"D4": (1.5, 2, 3, 4), "E8": (1, 1.5)}
+BALL_RATES = {"D4": (1.5, 2, 3), "E8": (1, 1.5)}
 """Rates of lattices cut down to a ball: E8 at 2 bits has 65,535 points already."""
 
 SAMPLE = 2**20

@@ -28,7 +28,7 @@ NAMES = {
     ("notebook_product", "tensor"): "notebook’s product",
 }  # fmt: skip
 GROUPED = {"sym": "uniform", "asym": "asymmetric", "int": "integers", "notebook_group": "notebook’s group"}
-WORDS = {"double": "double", "fp32": "fp32", "notebook": "16-bit"}
+WORDS = {"notebook": "16-bit"}
 
 SHOWN = (
     ("asymmetric", 1, "tensor", "fp32"), ("symmetric", 1, "tensor", "fp32"), ("int", 1, "row", "fp16"),
@@ -37,7 +37,7 @@ SHOWN = (
     ("clipped_optimally", 1, "tensor", "fp32"), ("lloyd_max", 1, "tensor", "fp32"),
     ("entropy_coded", 1, "tensor", "fp32"), ("fp4", 1, "64", "fp32"), ("nf4", 1, "64", "fp32"),
     ("nf4", 1, "64", "double"), ("bof4s", 1, "64", "fp32"), ("kmeans", 2, "tensor", "fp32"),
-    ("kmeans", 4, "tensor", "fp32"), ("product", 8, "tensor", "fp32"), ("D4", 4, "tensor", "fp32"),
+    ("product", 8, "tensor", "fp32"), ("D4", 4, "tensor", "fp32"),
     ("E8_ball", 8, "tensor", "fp32"), ("E8", 8, "tensor", "fp32"),
 )  # fmt: skip
 """Curves of the small tables: quantizer, dimension, block size, format of the scales."""
@@ -180,5 +180,3 @@ def compared(tables: Tables) -> View:
         pd.DataFrame(rows.values(), columns=["quantizer", *columns]), dict.fromkeys(columns, ".3f"),
         "Bits above R(D) of the fitted law. ± one standard error of the mean; ? for a single matrix.",
     )  # fmt: skip
-
-

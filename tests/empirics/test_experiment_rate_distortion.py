@@ -231,7 +231,7 @@ def test_a_large_matrix_is_sampled_by_rows(monkeypatch):
              for given in (tensor, other)]  # fmt: skip
     whole, part = (trials[0].row() for trials in fours)
     assert whole == part
-    assert whole["effective_bits"] == close(1.5 + 32 * 64 * 4 / tensor.numel(), rel=CLOSED_FORM)
+    assert whole["effective_bits"] == close(1 + 32 * 16 * 4 / tensor.numel(), rel=CLOSED_FORM)
 
 
 # What cannot be measured, or has no gap.
@@ -352,12 +352,23 @@ def test_groups_are_means_over_weights(two):
     assert mine.loc["attention", "gap_lower"] == close(values[1], rel=CLOSED_FORM)
     assert math.isnan(mine.loc["attention", "gap_lower_error"])
     assert mine.loc["all", "matrices"] == 2
+    without = two[1] | {"quantizers": [q for q in two[1]["quantizers"] if q["quantizer"] != "lloyd_max"]}
+    frame = rate_distortion_tables.tables([two[0], without])["groups"]
+    assert set(frame[frame["quantizer"] == "lloyd_max"]["group"]) == {"MLP"}  # a mean of all is of all
+
+
+def test_the_representative_is_the_notebooks(two):
+    down, q = two
+    for weights in (1, 10**9):
+        drawn = q | {"matrix": q["matrix"] | {"drawn": True, "weights": weights}}
+        assert rate_distortion_tables.representative([drawn, down]) is down
+    assert rate_distortion_tables.representative([q]) is q
 
 
 def test_a_quantizer_without_a_column_has_no_row(two):
     groups = rate_distortion_tables.tables(two)["groups"]
-    ball = {"quantizer": "E8_ball", "dimension": 8, "nominal_bits": 1.5}
-    frame = by_quantizer({"groups": pd.concat([groups, groups.iloc[-1:].assign(**ball)])}).frame
+    ball = {"quantizer": "E8_ball", "dimension": 8, "block_size": "tensor", "scale_format": "fp32"}
+    frame = by_quantizer({"groups": pd.concat([groups, groups.iloc[-1:].assign(nominal_bits=1.5, **ball)])}).frame
     assert list(frame.columns[:4]) == ["quantizer", "2 bits", "2 bits_error", "4 bits"]
     assert "Lloyd-Max" in set(frame["quantizer"])
     assert "E8 lattice, ball" not in set(frame["quantizer"])
