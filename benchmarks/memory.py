@@ -6,8 +6,8 @@ Writes a sharded checkpoint, a matrix at a time, and runs ``quantgap run weights
 its options. The process may allocate 3 times the float32 size of a matrix beyond what it has after the same run on a
 small checkpoint: imports, fonts and thread stacks. The limit is RLIMIT_DATA: the kernel holds all private memory to
 it, but not the files that are mapped, as RLIMIT_AS would. --keep holds every matrix that was loaded: that must fail,
-or the limit proves nothing. Linux only. Beside a matrix a run needs some 20 to 30 MB, whatever the matrix, and
-rate-distortion more: a small matrix takes more than 3 times its size.
+or the limit proves nothing. Linux only. Beside a matrix `weights` needs some 30 MB, whatever the matrix, and
+`rate-distortion` some 110 MB: a small matrix takes more than 3 times its size.
 """
 
 from __future__ import annotations

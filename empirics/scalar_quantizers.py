@@ -239,8 +239,10 @@ def entropy_coded(histogram: Histogram, bits: int) -> Scalar:
         return _scalar("entropy_coded", histogram, bits, levels, 2 * len(levels), entropy)
     q = optimal_ecsq(coarsened(histogram, DESIGN_ATOMS), bits)
     p, first, _ = cell_moments(histogram, q.thresholds)
+    live = np.flatnonzero(p > 0)  # a cell about the mean of two atoms may hold neither
+    p, levels, thresholds = p[live], first[live] / p[live], q.thresholds[live[1:] - 1]
     rate = -float(p @ np.log2(p))
-    return _scalar("entropy_coded", histogram, bits, first / p, 2 * len(p), rate, q.thresholds, q.status)
+    return _scalar("entropy_coded", histogram, bits, levels, 2 * len(p), rate, thresholds, q.status)
 
 
 QUANTIZERS: tuple[Callable[[Histogram, int], Scalar], ...] = (

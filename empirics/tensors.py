@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,7 +242,10 @@ def load(info: TensorInfo) -> torch.Tensor:
     shape = info.shape[::-1] if info.transposed else info.shape
     tensor = load_bytes(info).view(DTYPES[info.dtype]).view(shape)
     _check_finite(info, tensor)
-    return tensor.T.contiguous() if info.transposed else tensor
+    if info.transposed:
+        turned = _memory(info.nbytes).view(tensor.dtype).view(info.shape)
+        return turned.copy_(tensor.T)
+    return tensor
 
 
 def load_bytes(info: TensorInfo) -> torch.Tensor:
@@ -252,7 +256,7 @@ def load_bytes(info: TensorInfo) -> torch.Tensor:
     ValueError
         If the file has been cut short since its header was read.
     """
-    tensor = torch.empty(info.nbytes, dtype=torch.uint8)
+    tensor = _memory(info.nbytes)
     with info.file.open("rb") as file:
         file.seek(info.offset)
         read = file.readinto(tensor.numpy().data)
@@ -262,6 +266,16 @@ def load_bytes(info: TensorInfo) -> torch.Tensor:
             "after its header was read; download it again"
         )
     return tensor
+
+
+def _memory(nbytes: int) -> torch.Tensor:
+    """That many bytes in pages of their own, which go back to the system with the tensor.
+
+    The heap keeps what is freed amid small blocks, and the next matrix of that size would lie beside the hole.
+    """
+    # Shared is what Unix would give; Windows has no such flag.
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    return torch.frombuffer(mmap.mmap(-1, max(nbytes, 1), **private), dtype=torch.uint8)[:nbytes]
 
 
 def _check_finite(info: TensorInfo, tensor: torch.Tensor) -> None:

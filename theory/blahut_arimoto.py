@@ -24,7 +24,7 @@ from scipy.linalg import LinAlgError, solveh_banded
 
 _RADIUS = 7.5  # kernel widths, where the kernel is 6e-13: far enough for a Newton step
 _SPAN, _CHUNK = 3.0, 64  # kernel widths, and points, that share at most one window
-_BLOCK = 1 << 21  # kernel values held at a time by `potential`
+_BLOCK = 1 << 17  # kernel values held at a time: a megabyte, which stays in the cache
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _windows(rows: np.ndarray, points: np.ndarray, radius: float) -> tuple[np.nd
 
 
 class Sweep:
-    """One pass over nodes and atoms: the mixture c, the distortion, and on request the Newton system.
+    """One pass over nodes and atoms, a few at a time: the mixture, the distortion, and derivatives up to an order.
 
     Attributes
     ----------
@@ -88,11 +88,17 @@ class Sweep:
         The mixture at the nodes.
     mean_log : float
         ``E ln c``.
-    distortion, spread : float
-        ``D_s``, and ``-dD_s / dlog s`` at fixed weights.
+    distortion : float
+        ``D_s``.
+    gradient, cross : array
+        From order 1: ``dE ln c/dlog q = q g``, and its derivative in log s.
+    spread : float
+        From order 1: ``-dD_s / dlog s`` at fixed weights.
+    hessian : array
+        From order 2: minus the second derivative in log q (without its first-order diagonal), lower banded.
     """
 
-    def __init__(self, nodes: Nodes, r: Reproduction, radius: float = _RADIUS) -> None:
+    def __init__(self, nodes: Nodes, r: Reproduction, radius: float = _RADIUS, order: int = 0) -> None:
         k = math.sqrt(2 * r.s)
         at, weight = unfold(r.y * k, r.q) if nodes.folded else (r.y * k, r.q)
         n = len(r.y)
@@ -102,45 +108,34 @@ class Sweep:
         count = np.searchsorted(at, x[rows[:, -1]] + radius) - np.searchsorted(at, x[rows[:, 0]] - radius)
         # A pass costs the square of the widest window in it: the few rows among close atoms go apart.
         crowded = count > 1.1 * np.median(count)
-        self.n, self.s = n, r.s
+        self.s = r.s
         self.c = np.empty(len(x))
-        self.parts = []
-        for some in (~crowded, crowded):
-            if some.any():
+        self.gradient, self.cross = np.zeros((2, n))
+        second, fourth, bands = 0.0, 0.0, []
+        for group in (np.flatnonzero(~crowded), np.flatnonzero(crowded)):
+            step = max(1, _BLOCK // (rows.shape[1] * count[group].max(initial=1)))
+            for some in (group[start : start + step] for start in range(0, len(group), step)):
                 part = _Part(x, nodes.p, at, weight, owner, rows[some], inside[some], radius)
                 self.c[rows[some][inside[some]]] = part.c[inside[some]]
-                self.parts.append(part)
+                second += float((part.p * part.vbar).sum())
+                if order > 0:
+                    fourth += part.spread()
+                    first, cross = part.gradient(n)
+                    self.gradient += first
+                    self.cross += cross
+                if order > 1:
+                    bands.append(part.hessian())
         self.mean_log = float(nodes.p @ np.log(self.c))
-        self.distortion = sum(float((part.p * part.vbar).sum()) for part in self.parts) / (2 * r.s)
+        self.distortion = second / (2 * r.s)
+        self.spread = fourth / (4 * r.s)
+        self.hessian = np.zeros((max((len(band) for _, band in bands), default=0), n))
+        for low, band in bands:
+            self.hessian[: len(band), low : low + band.shape[1]] += band
 
     @property
     def rate(self) -> float:
         """``-s D_s - E ln c``, at least R(D_s), in nats."""
         return -self.s * self.distortion - self.mean_log
-
-    @property
-    def spread(self) -> float:
-        return sum(part.spread() for part in self.parts) / (4 * self.s)
-
-    def gradient(self) -> tuple[np.ndarray, np.ndarray]:
-        """``dE ln c/dlog q = q g``, and its derivative in log s."""
-        first, cross = np.zeros(self.n), np.zeros(self.n)
-        for part in self.parts:
-            mass = np.einsum("ijk,ij->ik", part.w, part.p)
-            moment = np.einsum("ijk,ijk,ij->ik", part.w, part.v2, part.p)
-            shift = np.einsum("ijk,ij->ik", part.w, part.p * part.vbar)
-            first += part.gather(mass, self.n)
-            cross -= 0.5 * part.gather(moment - shift, self.n)
-        return first, cross
-
-    def hessian(self) -> np.ndarray:
-        """Minus the second derivative in log q (without its first-order diagonal), lower banded."""
-        bands = [part.hessian(self.n) for part in self.parts]
-        total = max(bands, key=len)
-        for band in bands:
-            if band is not total:
-                total[: len(band)] += band
-        return total
 
 
 class _Part:
@@ -164,18 +159,27 @@ class _Part:
         fourth = np.einsum("ijk,ijk,ijk->ij", self.w, self.v2, self.v2)
         return float((self.p * (fourth - self.vbar**2)).sum())
 
-    def gather(self, values: np.ndarray, n: int) -> np.ndarray:
+    def gradient(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        mass = np.einsum("ijk,ij->ik", self.w, self.p)
+        moment = np.einsum("ijk,ijk,ij->ik", self.w, self.v2, self.p)
+        shift = np.einsum("ijk,ij->ik", self.w, self.p * self.vbar)
+        return self._gather(mass, n), -0.5 * self._gather(moment - shift, n)
+
+    def _gather(self, values: np.ndarray, n: int) -> np.ndarray:
         return np.bincount(self.owner.ravel() + 1, values.ravel(), n + 1)[1:]
 
-    def hessian(self, n: int) -> np.ndarray:
+    def hessian(self) -> tuple[int, np.ndarray]:
+        """The first atom in reach, and the bands of those from it on."""
         a = self.w * np.sqrt(self.p)[:, :, None]
         block = np.matmul(a.transpose(0, 2, 1), a)
+        low = int(self.owner.min(initial=self.owner.max(initial=0), where=self.owner >= 0))
+        n = int(self.owner.max(initial=low)) - low + 1
         row, column = self.owner[:, :, None], self.owner[:, None, :]
         offset = row - column
         below = (offset >= 0) & (column >= 0)
-        flat = (offset * n + column)[below]
+        flat = (offset * n + column - low)[below]
         width = int(offset[below].max(initial=0)) + 1
-        return np.bincount(flat, block[below], width * n).reshape(width, n).astype(float)  # of nothing: integers
+        return low, np.bincount(flat, block[below], width * n).reshape(width, n).astype(float)  # of nothing: integers
 
 
 def potential(nodes: Nodes, u: np.ndarray, y: np.ndarray, s: float, radius: float) -> Iterator[np.ndarray]:
@@ -250,9 +254,8 @@ def improve(
     settled, done = False, 0
     while not settled and done < limit:
         done += 1
-        sweep = Sweep(nodes, Reproduction(y, q, s))
-        first, cross = sweep.gradient()
-        matrix = sweep.hessian()
+        sweep = Sweep(nodes, Reproduction(y, q, s), order=2)
+        first, cross, matrix = sweep.gradient, sweep.cross, sweep.hessian
         matrix[0] += q * z
         try:
             step, along = _solve(matrix, np.stack([first + mu * omega - q, cross], 1)).T

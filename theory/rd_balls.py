@@ -201,7 +201,7 @@ def _upper(search: Search, tol: float, target: arb) -> arb | None:
             value = ends.rate(d) if miss <= 0 else arb.nan()
         if miss <= 0 and value.is_finite():
             found = value if found is None else found.min(value)
-        spread = Sweep(search.body.fine, Reproduction(r.y, r.q, s), REACH).spread
+        spread = Sweep(search.body.fine, Reproduction(r.y, r.q, s), REACH, order=1).spread
         if (miss <= 0 and miss >= -tol / 20) or not spread > 0:
             break
         change = (float(miss) + tol / 100) / (s * spread)

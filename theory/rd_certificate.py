@@ -197,13 +197,13 @@ class Point:
 
 def lower_line(b: Body, r: Reproduction, tol: float) -> tuple[Line, Potential, float]:
     """Lower end, the potential of `r` itself, and the quadrature error (nats) seen between the two rules."""
-    sweep = Sweep(b.fine, r, REACH)
+    sweep = Sweep(b.fine, r, REACH, order=int(b.coarse is not b.fine))
     error = error_g = 0.0
     if b.coarse is not b.fine:
-        check = Sweep(b.coarse, r, REACH)
+        check = Sweep(b.coarse, r, REACH, order=1)
         error = abs(sweep.mean_log - check.mean_log) + r.s * abs(sweep.distortion - check.distortion)
         used = r.q > 1e-8 * r.q.max()
-        error_g = float(np.abs((sweep.gradient()[0] - check.gradient()[0])[used] / r.q[used]).max())
+        error_g = float(np.abs((sweep.gradient - check.gradient)[used] / r.q[used]).max())
     delta = tol / 20 if b.tail.mass else 0.0
     tail = b.tail.mass * math.log(delta / b.tail.mass) if b.tail.mass else 0.0
 
@@ -229,7 +229,7 @@ def upper_point(b: Body, r: Reproduction, error: float, tol: float, *, target: f
     s = r.s
     aim = 1e-3 * tol
     for _ in range(8):
-        sweep = Sweep(b.fine, Reproduction(r.y, r.q, s), REACH)
+        sweep = Sweep(b.fine, Reproduction(r.y, r.q, s), REACH, order=1)
         if sweep.c.min() < 1e-290:  # no channel: a node that no atom reaches
             return None
         total = sweep.distortion + b.tail.distortion

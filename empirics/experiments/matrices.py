@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import math
 from collections.abc import Callable
@@ -72,7 +71,6 @@ def by_matrix(
     sizes = [math.prod(info.shape) for info in chosen]
     for info, done in zip(chosen, itertools.accumulate(sizes, initial=0), strict=False):
         progress(info.name, done, sum(sizes))
-        gc.collect()  # the last matrix may be in a reference cycle, and would stay beside the next one
 
         def compute(info: TensorInfo = info) -> dict[str, Any]:
             return measure(tensors.load(info), info)

@@ -267,19 +267,20 @@ def spreads(tensor: torch.Tensor) -> tuple[Spread, Spread]:
     >>> round(rows.bits, 6), columns.bits
     (0.160964, 0.0)
     """
-    second, fourth = [], []
-    down = torch.zeros(2, tensor.shape[1], dtype=torch.float64, device=tensor.device)
-    for chunk in tensor.detach().split(max(1, chunk_size(tensor.device, CHUNK) // tensor.shape[1])):
-        squares = chunk.double().square()  # not in place: a float64 chunk is the matrix itself
-        second.append(squares.mean(1))
-        down[0] += squares.sum(0)
-        squares.square_()
-        fourth.append(squares.mean(1))
-        down[1] += squares.sum(0)
     rows, columns = tensor.shape
+    # Filled in place: small results kept between large temporaries would pin the heap, chunk after chunk.
+    along = torch.empty((2, rows), dtype=torch.float64, device=tensor.device)
+    down = torch.zeros((2, columns), dtype=torch.float64, device=tensor.device)
+    step = max(1, chunk_size(tensor.device, CHUNK) // columns)
+    for start in range(0, rows, step):
+        chunk = slice(start, start + step)
+        squares = tensor.detach()[chunk].double().square()  # not in place: a float64 chunk is the matrix itself
+        along[0, chunk], down[0] = squares.mean(1), down[0] + squares.sum(0)
+        squares.square_()
+        along[1, chunk], down[1] = squares.mean(1), down[1] + squares.sum(0)
+    down /= rows
     found = []
-    along, across = (torch.cat(second), torch.cat(fourth)), tuple(down / rows)
-    for (v, m4), (w, _), width in ((along, across, columns), (across, along, rows)):
+    for (v, m4), (w, _), width in ((along, down, columns), (down, along, rows)):
         live = v > 0
         variances, fourths = v[live].cpu().numpy(), m4[live].cpu().numpy()
         relative = variances / variances.mean()

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from empirics import scalar_quantizers as sq
-from empirics.histogram import exact
+from empirics.histogram import coarsened, exact
 from tests.tolerances import SUM, close
 from theory import rate_distortion
 from theory.clipping import clip_mse
+from theory.entropy_coded import optimal_ecsq
 from theory.scalar import ecsq
 from theory.sources import GGD, Histogram
 
@@ -140,6 +141,22 @@ def test_many_atoms_are_designed_for_on_few(monkeypatch):
         assert coded.index_bits == close(bits, abs=2e-3)
         plain = ecsq(x, rate=coded.index_bits)
         assert coded.mse < plain.mse * 4 ** (plain.rate - coded.index_bits) * (1 + 1e-3)
+
+
+def test_cells_that_hold_no_atom_are_left_out(monkeypatch):
+    """Cells are those of the coarsened histogram; of 324 three lie between the atoms that one was merged from."""
+    x = Histogram(np.sort(np.random.default_rng(1).standard_normal(1200)), np.ones(1200, dtype=np.int64))
+    monkeypatch.setattr(sq, "DESIGN_ATOMS", 600)
+    cells = optimal_ecsq(coarsened(x, 600), 8).thresholds
+    index = np.searchsorted(cells, x.values)
+    held = np.unique(index)
+    assert len(held) < len(cells) + 1
+    q = sq.entropy_coded(x, 8)
+    means = np.array([x.values[index == k].mean() for k in held])
+    np.testing.assert_allclose(q.levels, means, rtol=SUM, atol=SUM)
+    p = np.array([(index == k).mean() for k in held])
+    assert q.index_bits == close(-float(p @ np.log2(p)), rel=SUM)
+    assert q.mse == close(float(((x.values - means[np.searchsorted(held, index)]) ** 2).mean()), rel=1e-10)
 
 
 def test_ternary_weights():
