@@ -26,8 +26,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from empirics import fit, histogram, histogram_cuda
+from empirics import blocks_cuda, cuda, fit, histogram, histogram_cuda, rows_cuda
 from empirics.experiments import weights
+from empirics.influence import standard_errors
 from empirics.quantizers import distortion, get
 from empirics.tensors import TensorInfo
 
@@ -104,7 +105,9 @@ def moments(x: torch.Tensor) -> list[float]:
 
 
 def of_fit(found: fit.Fit) -> np.ndarray:
-    return np.append(found.row_second_moments, [found.beta, found.standard_error, found.sigma, found.log_likelihood])
+    assert found.row_second_moments is not None
+    energy = float(found.row_second_moments.sum())  # of all rows they would take longer to copy than to compute
+    return np.array([energy, found.beta, found.standard_error, found.sigma, found.log_likelihood])
 
 
 def in_rows(x: torch.Tensor) -> np.ndarray:
@@ -125,35 +128,107 @@ def error(x: torch.Tensor, quantizer: str) -> np.ndarray:
     return np.concatenate([found.squared_error, found.energy, sums])
 
 
+def ends(x: torch.Tensor) -> torch.Tensor:
+    found = blocks_cuda.ends(x.view(-1), 64)
+    assert found is not None
+    return torch.stack(found)
+
+
+def rounded(x: torch.Tensor) -> torch.Tensor:
+    """Ends, then errors, and nothing that waits for the host."""
+    absmax = ends(x).abs().amax(0)
+    found = blocks_cuda.errors(x.view(-1), 64, get("nf4").rule, (absmax,), (absmax,), absmax)
+    assert found is not None
+    return found[0].view(2, len(x), -1).sum(2)
+
+
+def sums_over_rows(x: torch.Tensor) -> torch.Tensor:
+    found = rows_cuda.summary(x)
+    assert found is not None
+    return found[1]
+
+
+def sums_over_columns(x: torch.Tensor) -> torch.Tensor:
+    found = rows_cuda.columns(x)
+    assert found is not None
+    return found
+
+
+def powers(x: torch.Tensor) -> torch.Tensor:
+    rows, peaks = (torch.arange(len(x), device=x.device), torch.ones(len(x), dtype=torch.float64, device=x.device))
+    found = rows_cuda.powers(x, rows, peaks, 1.5)
+    assert found is not None
+    return found
+
+
+def kernels() -> list[Line]:
+    """Each alone, in a graph: how near the floor it is without the host."""
+
+    def squares(x: torch.Tensor, dim: int) -> torch.Tensor:
+        return torch.stack([x.double().pow(2).sum(dim), x.double().pow(4).sum(dim)])
+
+    def of_powers(x: torch.Tensor) -> torch.Tensor:
+        s, first, second = fit._power_sums(x, torch.ones(len(x)), 1.5)
+        return torch.stack([s, s * first, s * second])
+
+    def of_nf4(x: torch.Tensor) -> np.ndarray:
+        found = distortion(get("nf4"), x, 64)
+        return np.stack([found.squared_error, found.energy])
+
+    return [
+        Line("ends of blocks of 64", ends, graph=True,
+             reference=lambda x: torch.stack([x.float().view(-1, 64).amin(1), x.float().view(-1, 64).amax(1)])),
+        Line("those, then errors of nf4", rounded, 2, graph=True, reference=of_nf4),
+        Line("sums over rows", sums_over_rows, graph=True, reference=partial(squares, dim=1)),
+        Line("sums over columns", sums_over_columns, graph=True, reference=partial(squares, dim=0)),
+        Line("powers within rows", powers, graph=True, reference=of_powers),
+    ]  # fmt: skip
+
+
+def clustered(x: torch.Tensor) -> list[float]:
+    return standard_errors(x, lambda x: x.square() - 1e-3)
+
+
 def everything(x: torch.Tensor) -> list[float]:
     info = TensorInfo(NAME, "up", tuple(x.shape), "BF16", Path("x"), 0, 0)
     record = weights.measure(x, info).record()
     return [value for value in record.values() if isinstance(value, float)]
 
 
-def compiled(x: torch.Tensor) -> np.ndarray:
-    """The fit within rows with its two passes through torch.compile."""
-    plain = fit._power_sums, fit._row_summary
-    fit._power_sums, fit._row_summary = COMPILED
-    try:
-        return in_rows(x)
-    finally:
-        fit._power_sums, fit._row_summary = plain
+def by_torch(run: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any]:
+    """The same without kernels of our own."""
+
+    def plain(x: torch.Tensor) -> Any:
+        kernel, cuda.kernel = cuda.kernel, lambda *_: None
+        try:
+            return run(x)
+        finally:
+            cuda.kernel = kernel
+
+    return plain
 
 
-COMPILED = torch.compile(fit._power_sums, dynamic=True), torch.compile(fit._row_summary, dynamic=True)
+def distortions(quantizer: str) -> list[Line]:
+    run, name = partial(error, quantizer=quantizer), f"{quantizer} distortion, block 64"
+    return [Line(name, run, 2), Line(f"{name}, by torch", by_torch(run), 2)]
+
 
 LINES = [
     Line("copy of the matrix", torch.clone, graph=True),
     Line("counts of bit patterns", counts_by_kernel, graph=True, reference=counts_with_one_zero),
-    Line("the same by torch.bincount", counts_by_bincount),
+    *kernels(),
+    Line("counts by torch.bincount", counts_by_bincount),
     Line("histogram, then moments", moments),
-    Line("spread of rows and columns", spreads),
+    Line("spread of rows and columns", spreads, 2),
+    Line("the same by torch", by_torch(spreads)),
     Line("exponent within rows", in_rows, None),
-    Line("the same, torch.compile", compiled, None, reference=in_rows),
+    Line("the same by torch", by_torch(in_rows), None),
     Line("exponent in blocks of 64", in_blocks, None),
-    *(Line(f"{q} distortion, block 64", partial(error, quantizer=q), 2) for q in ("nf4", "int4", "af4", "asym4")),
+    Line("the same by torch", by_torch(in_blocks), None),
+    *(line for quantizer in ("nf4", "int4", "asym4", "uint4") for line in distortions(quantizer)),
+    Line("errors clustered by row and column", clustered, None),
     Line("quantgap run weights, a matrix", everything, None),
+    Line("the same by torch", by_torch(everything), None),
 ]
 
 

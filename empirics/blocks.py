@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from empirics import blocks_cuda
 from empirics.group_quantizers import largest_magnitude
 from empirics.histogram import flattened, refuse_non_finite
 
@@ -65,16 +66,22 @@ class Blocks:
     def __init__(self, tensor: torch.Tensor, block_size: BlockSize, name: str) -> None:
         self.flat, self.name = flattened(tensor, name), name
         self.length = block_length(block_size, tensor.shape)
+        if (ends := blocks_cuda.ends(self.flat, self.length) if self.flat.is_cuda else None) is not None:
+            self.low, self.high = ends
+        else:
+            self._find_ends()
+        self.absmax = largest_magnitude(self.low, self.high)
+        if not self.absmax.isfinite().all():
+            refuse_non_finite(int((~self.flat.float().isfinite()).sum()), len(self.flat), name)
+
+    def _find_ends(self) -> None:
         count = -(-len(self.flat) // self.length)
-        self.low = torch.full((count,), math.inf, device=tensor.device)
+        self.low = torch.full((count,), math.inf, device=self.flat.device)
         self.high = -self.low
         for _, first, x in self.chunks():
             here = slice(first, first + len(x))
             torch.minimum(self.low[here], x.amin(1), out=self.low[here])
             torch.maximum(self.high[here], x.amax(1), out=self.high[here])
-        self.absmax = largest_magnitude(self.low, self.high)
-        if not self.absmax.isfinite().all():
-            refuse_non_finite(int((~self.flat.float().isfinite()).sum()), len(self.flat), name)
 
     def chunks(self) -> Iterator[tuple[int, int, torch.Tensor]]:
         """First index, first block, and float32 blocks, or a part of one that is longer than a chunk.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy.special import digamma, gammaln, polygamma
 
+from empirics import rows_cuda
 from empirics.histogram import chunk_size, flattened, refuse_non_finite
 from empirics.influence import Influence, independent_variance
 from theory import ggd
@@ -47,8 +48,8 @@ class Fit:
         "tolerance not reached".
     iterations : int
         Evaluations of the score on all the data.
-    row_second_moments : array of shape (rows + zero_rows,), optional
-        Mean square of each row, in the weights' units squared.
+    row_second_moments : tensor of shape (rows + zero_rows,), optional
+        Mean square of each row, in the weights' units squared: float64, where the weights are.
     influence : callable, optional
         Of a marginal fit: what a weight moves beta by, for `empirics.influence.standard_errors`.
     """
@@ -62,7 +63,7 @@ class Fit:
     status: str
     iterations: int
     zero_rows: int = 0
-    row_second_moments: np.ndarray | None = field(default=None, repr=False, compare=False)
+    row_second_moments: torch.Tensor | None = field(default=None, repr=False, compare=False)
     influence: Influence | None = field(default=None, repr=False, compare=False)
 
 
@@ -189,7 +190,7 @@ def within_rows(tensor: torch.Tensor, beta0: float | None = None, name: str = "t
     _refuse_degenerate(len(flat), 2, name)
     width = tensor.shape[-1]
     rows = flat.view(-1, width)
-    peaks, squares, mixed = _in_chunks(_row_summary, rows, width)
+    peaks, squares, mixed = _summaries(rows)
     bad = rows[~torch.isfinite(peaks)]
     refuse_non_finite(int((~torch.isfinite(bad)).sum()), len(flat), name)
     live = peaks.nonzero()[:, 0]
@@ -199,7 +200,7 @@ def within_rows(tensor: torch.Tensor, beta0: float | None = None, name: str = "t
     _refuse_degenerate(count * width, 1 + int(mixed.any()), name)
 
     def evaluate(beta: float, index: torch.Tensor = live) -> _Point:
-        s, slope, square = _in_chunks(lambda i: _power_sums(rows[i], peaks[i], beta), index, width)
+        s, slope, square = _powers(rows, index, peaks, beta)
         n, u, logs = width, 1 / beta, s.log()
         bracket = logs + (digamma(u) - digamma(n * u))
         score = (n - 1) * u + n * bracket * u**2 - n * slope * u
@@ -230,7 +231,7 @@ def within_rows(tensor: torch.Tensor, beta0: float | None = None, name: str = "t
         status=status,
         iterations=iterations,
         zero_rows=len(rows) - count,
-        row_second_moments=squares.cpu().numpy(),
+        row_second_moments=squares,
     )
 
 
@@ -277,6 +278,23 @@ def _in_chunks(f: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], rows: torc
     for start in range(0, len(rows), step):
         out[:, start : start + step] = torch.stack(f(rows[start : start + step]))
     return out
+
+
+def _summaries(rows: torch.Tensor) -> torch.Tensor:
+    """Of each row the largest magnitude, the mean square, and whether a smaller magnitude, not 0, is in it."""
+    if (found := rows_cuda.summary(rows) if rows.is_cuda else None) is None:
+        return _in_chunks(_row_summary, rows, rows.shape[1])
+    (peaks, smallest), (squares, _) = found
+    return torch.stack([peaks.double(), squares / rows.shape[1], (smallest < peaks).double()])
+
+
+def _powers(rows: torch.Tensor, index: torch.Tensor, peaks: torch.Tensor, beta: float) -> torch.Tensor:
+    """Of the rows of that index `_power_sums`."""
+    sums = rows_cuda.powers(rows, index, peaks[index], beta) if rows.is_cuda else None
+    if sums is None:
+        return _in_chunks(lambda i: _power_sums(rows[i], peaks[i], beta), index, rows.shape[1])
+    sums[1:] /= sums[0].clone()
+    return sums
 
 
 def _row_summary(chunk: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -90,7 +90,7 @@ class Nearest:
         return absmax, torch.where(-low > high, -1.0, 1.0)
 
     def round(self, x: torch.Tensor, coder: Parameters, decoder: Parameters) -> torch.Tensor:
-        thresholds, levels, cells = _table(self.codebook, x.device)
+        thresholds, levels, cells = table(self.codebook, x.device)
         # Of a scale of 0, or so small that its reciprocal overflows, the largest number will do.
         inverse, scale = coder[0].reciprocal().clamp_(max=_LARGEST), decoder[0]
         if len(coder) == 2:
@@ -104,7 +104,7 @@ class Nearest:
 
 
 @lru_cache(maxsize=64)
-def _table(codebook: Codebook, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, int]:
+def table(codebook: Codebook, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Cells that cut [-1, 1] so finely that no two thresholds share one: the threshold in each, and the level on
     either side of it. A search among 16 levels takes ten times as long.
 

@@ -7,10 +7,9 @@ adds its counts up in the end.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
 import torch
+
+from empirics import cuda
 
 _WINDOW = 2**13
 """Magnitudes (bit patterns without the sign) counted in shared memory, with both signs: 64 KB, which any GPU has."""
@@ -75,7 +74,7 @@ def pattern_counts(flat: torch.Tensor) -> torch.Tensor | None:
     tensor of shape (65536,), int64; or None
         None if this device or this version of torch cannot compile the kernel: count by other means.
     """
-    kernel = _kernel(flat.device)
+    kernel = cuda.kernel(_SOURCE, "count_patterns", flat.dtype, flat.device, 8 * _WINDOW)
     if kernel is None or flat.data_ptr() % 16 or len(flat) >= 2**34:
         return None
     counts = torch.zeros(2**16, dtype=torch.int64, device=flat.device)
@@ -89,15 +88,3 @@ def pattern_counts(flat: torch.Tensor) -> torch.Tensor | None:
         places = flat[-rest:].view(torch.int16).long() + 2**15
         counts.index_put_((places,), torch.ones_like(places), accumulate=True)
     return counts
-
-
-@lru_cache
-def _kernel(device: torch.device) -> Any:
-    """The kernel compiled for that device, or None: torch's run-time compiler is not a public name of it yet."""
-    try:
-        with torch.cuda.device(device):
-            kernel = torch.cuda._compile_kernel(_SOURCE, "count_patterns")
-            kernel.set_shared_memory_config(8 * _WINDOW)
-    except (AttributeError, OSError, RuntimeError):
-        return None
-    return kernel

@@ -7,10 +7,11 @@ tail than its thousand rows do.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
+from empirics import rows_cuda
 from empirics.histogram import chunk_size
 from theory.sources import Histogram
 
@@ -58,28 +59,38 @@ def standard_errors(matrix: torch.Tensor, *influences: Influence) -> list[float]
     [0.456435]
     """
     rows, columns = matrix.shape
-    shape = (len(influences), rows), (len(influences), columns)
-    by_row, by_column = (torch.zeros(s, dtype=torch.float64, device=matrix.device) for s in shape)
-    squares = torch.zeros(len(influences), dtype=torch.float64, device=matrix.device)
-    tables = []
+    found = []
+    for i, j, independent in zip(*_sums(matrix.detach(), influences), strict=True):
+        of_rows, of_columns = (len(t) * float(t.var()) for t in (i, j))
+        variance = of_rows + of_columns - float(independent)
+        found.append(math.sqrt(variance if variance > 0 else max(of_rows, of_columns)) / (rows * columns))
+    return found
+
+
+def _sums(matrix: torch.Tensor, influences: Sequence[Influence]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of each influence its sums over rows and over columns, and of its squares: (n, R), (n, C) and (n,)."""
+    (rows, columns), device = matrix.shape, matrix.device
+    tables = None
     if matrix.itemsize == 2:
-        values = torch.arange(-(2**15), 2**15, dtype=torch.int16, device=matrix.device).view(matrix.dtype).double()
-        tables = [f(values.where(values.isfinite(), 0)) for f in influences]
-    step = max(1, chunk_size(matrix.device, _CHUNK) // columns)
+        patterns = torch.arange(-(2**15), 2**15, dtype=torch.int16, device=device).roll(2**15)  # unsigned: from 0 up
+        values = patterns.view(matrix.dtype).double()
+        tables = torch.stack([f(values.where(values.isfinite(), 0)) for f in influences])
+        if matrix.is_cuda and (found := rows_cuda.moves(matrix, tables)) is not None:
+            return found
+    by_row, by_column, squares = (
+        torch.zeros((len(influences), *some), dtype=torch.float64, device=device) for some in ([rows], [columns], [])
+    )
+    step = max(1, chunk_size(device, _CHUNK) // columns)
     for start in range(0, rows, step):
-        chunk = matrix.detach()[start : start + step]
-        place = (chunk.reshape(-1).view(torch.int16).int() + 2**15) if tables else None
+        chunk = matrix[start : start + step]
+        if tables is not None:
+            place = chunk.reshape(-1).view(torch.int16).int().bitwise_and_(0xFFFF)
         for k, f in enumerate(influences):
-            moves = f(chunk.double()) if place is None else tables[k].index_select(0, place).view(chunk.shape)
+            moves = f(chunk.double()) if tables is None else tables[k].index_select(0, place).view(chunk.shape)
             by_row[k, start : start + step] = moves.sum(1)
             by_column[k] += moves.sum(0)
             squares[k] += moves.view(-1) @ moves.view(-1)
-    found = []
-    for i, j, independent in zip(by_row, by_column, squares.tolist(), strict=True):
-        of_rows, of_columns = (len(t) * float(t.var()) for t in (i, j))
-        variance = of_rows + of_columns - independent
-        found.append(math.sqrt(variance if variance > 0 else max(of_rows, of_columns)) / (rows * columns))
-    return found
+    return by_row, by_column, squares
 
 
 def independent_variance(histogram: Histogram, influence: Influence) -> float:

@@ -248,7 +248,8 @@ def _statistics(tensor: torch.Tensor, info: TensorInfo, atoms: Histogram) -> Sta
         if found.status != "converged"
     ]
     deviation = math.sqrt(atoms.variance)
-    second = np.asarray(rows.row_second_moments)
+    assert rows.row_second_moments is not None  # that of a fit within rows
+    second = rows.row_second_moments.cpu().numpy()
     live = second[second > 0]
     if len(live) < len(second):
         notes.append(f"{len(second) - len(live)} of {len(second)} rows are all zero")

@@ -15,8 +15,9 @@ from typing import Literal
 import numpy as np
 import torch
 
+from empirics import blocks_cuda
 from empirics.blocks import Blocks, BlockSize, add_to_rows, block_length
-from empirics.group_quantizers import AS_NOTEBOOK, Asymmetric, Grid, Nearest, Rule, ZeroPoint, stored
+from empirics.group_quantizers import AS_NOTEBOOK, Asymmetric, Grid, Nearest, Parameters, Rule, ZeroPoint, stored
 from theory import block_scaling, codebooks, scale_formats
 from theory.codebooks import Codebook
 from theory.domain import unknown
@@ -148,13 +149,17 @@ class Quantizer:
 
     def _rounded(self, blocks: Blocks) -> Iterator[tuple[int, torch.Tensor, torch.Tensor, torch.Tensor]]:
         """First index, float32 blocks, the same quantized, and their absmax, a chunk at a time."""
-        exact, formatted = self.rule.parameters(blocks.low, blocks.high), self.rule.formatted
-        kept = *(stored(p, self.scale_format, blocks.name) for p in exact[:formatted]), *exact[formatted:]
-        coder = exact if self.encode == "exact" else kept
+        parameters = self._parameters(blocks)
         for start, first, x in blocks.chunks():
             here = slice(first, first + len(x))
-            coding, decoding = (tuple(p[here, None] for p in parameters) for parameters in (coder, kept))
+            coding, decoding = (tuple(p[here, None] for p in of_all) for of_all in parameters)
             yield start, x, self.rule.round(x, coding, decoding), blocks.absmax[here]
+
+    def _parameters(self, blocks: Blocks) -> tuple[Parameters, Parameters]:
+        """What the blocks are coded and decoded with."""
+        exact, formatted = self.rule.parameters(blocks.low, blocks.high), self.rule.formatted
+        kept = *(stored(p, self.scale_format, blocks.name) for p in exact[:formatted]), *exact[formatted:]
+        return (exact if self.encode == "exact" else kept), kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +218,30 @@ def distortion(quantizer: Quantizer, tensor: torch.Tensor, block_size: BlockSize
     """
     blocks = Blocks(tensor, block_size, name)
     flat, width = blocks.flat, tensor.shape[-1] if tensor.ndim else 1
+    found = None
+    if flat.is_cuda and width % blocks.length == 0:
+        parameters = quantizer._parameters(blocks)
+        found = blocks_cuda.errors(flat, blocks.length, quantizer.rule, *parameters, blocks.absmax)
+    if found is not None:
+        rows, worst = found[0].view(2, -1, width // blocks.length).sum(2), found[1]
+    else:
+        rows, worst = _sums(quantizer, blocks, width)
+    scales = blocks.absmax.double()
+    if width % blocks.length == 0:
+        in_rows = scales.view(-1, width // blocks.length).sum(1)
+    else:
+        begins = torch.arange(len(scales), device=flat.device) * blocks.length // width
+        in_rows = torch.zeros_like(rows[0]).index_add_(0, begins, scales)
+    squared_error, energy = rows.cpu().numpy()
+    return Distortion(
+        squared_error, energy, in_rows.cpu().numpy(), float(scales.sum()), float(scales.square().sum()), float(worst),
+        blocks=len(scales), n=len(flat),
+    )  # fmt: skip
+
+
+def _sums(quantizer: Quantizer, blocks: Blocks, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared errors and squares summed over rows of `width`, and the largest error over its block's absmax."""
+    flat = blocks.flat
     rows = torch.zeros((2, len(flat) // width), dtype=torch.float64, device=flat.device)
     worst = torch.zeros((), dtype=torch.float64, device=flat.device)
     for start, x, values, absmax in quantizer._rounded(blocks):
@@ -221,14 +250,7 @@ def distortion(quantizer: Quantizer, tensor: torch.Tensor, block_size: BlockSize
         worst = torch.maximum(worst, (square.amax(1).sqrt_() / absmax.where(absmax > 0, 1)).max())
         add_to_rows(rows[0], square.view(-1)[: len(flat) - start], start, width)
         add_to_rows(rows[1], x.double().square_().view(-1)[: len(flat) - start], start, width)
-    scales = blocks.absmax.double()
-    begins = torch.arange(len(scales), device=flat.device) * blocks.length // width
-    in_rows = torch.zeros_like(rows[0]).index_add_(0, begins, scales)
-    squared_error, energy = rows.cpu().numpy()
-    return Distortion(
-        squared_error, energy, in_rows.cpu().numpy(), float(scales.sum()), float(scales.square().sum()), float(worst),
-        blocks=len(scales), n=len(flat),
-    )  # fmt: skip
+    return rows, worst
 
 
 def _coded(name: str, codebook: Codebook) -> Quantizer:

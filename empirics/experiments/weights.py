@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from empirics import fit, kl
+from empirics import fit, kl, rows_cuda
 from empirics.engine import Progress
 from empirics.experiments.matrices import by_matrix
 from empirics.experiments.result import Experiment
@@ -267,18 +267,8 @@ def spreads(tensor: torch.Tensor) -> tuple[Spread, Spread]:
     >>> round(rows.bits, 6), columns.bits
     (0.160964, 0.0)
     """
+    along, down = _moments(tensor.detach())
     rows, columns = tensor.shape
-    # Filled in place: small results kept between large temporaries would pin the heap, chunk after chunk.
-    along = torch.empty((2, rows), dtype=torch.float64, device=tensor.device)
-    down = torch.zeros((2, columns), dtype=torch.float64, device=tensor.device)
-    step = max(1, chunk_size(tensor.device, CHUNK) // columns)
-    for start in range(0, rows, step):
-        chunk = slice(start, start + step)
-        squares = tensor.detach()[chunk].double().square()  # not in place: a float64 chunk is the matrix itself
-        along[0, chunk], down[0] = squares.mean(1), down[0] + squares.sum(0)
-        squares.square_()
-        along[1, chunk], down[1] = squares.mean(1), down[1] + squares.sum(0)
-    down /= rows
     found = []
     for (v, m4), (w, _), width in ((along, down, columns), (down, along, rows)):
         live = v > 0
@@ -291,3 +281,21 @@ def spreads(tensor: torch.Tensor) -> tuple[Spread, Spread]:
         rms = np.quantile(np.sqrt((v / v.mean()).cpu().numpy()), QUANTILES)
         found.append(Spread(float(geometry.variance_gain(relative)), error, float(noise), tuple(rms.tolist())))
     return found[0], found[1]
+
+
+def _moments(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean squares and mean fourth powers of the rows, and of the columns: float64."""
+    rows, columns = matrix.shape
+    if matrix.is_cuda and (of_rows := rows_cuda.summary(matrix)) and (down := rows_cuda.columns(matrix)) is not None:
+        return of_rows[1] / columns, down / rows
+    # Filled in place: small results kept between large temporaries would pin the heap, chunk after chunk.
+    along = torch.empty((2, rows), dtype=torch.float64, device=matrix.device)
+    down = torch.zeros((2, columns), dtype=torch.float64, device=matrix.device)
+    step = max(1, chunk_size(matrix.device, CHUNK) // columns)
+    for start in range(0, rows, step):
+        chunk = slice(start, start + step)
+        squares = matrix[chunk].double().square()  # not in place: a float64 chunk is the matrix itself
+        along[0, chunk], down[0] = squares.mean(1), down[0] + squares.sum(0)
+        squares.square_()
+        along[1, chunk], down[1] = squares.mean(1), down[1] + squares.sum(0)
+    return along, down / rows
