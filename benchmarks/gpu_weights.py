@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from empirics import fit, histogram, histogram_cuda
-from empirics.experiments import weights
+from empirics.experiments.weights import experiment as weights
 from empirics.quantizers import distortion, get
 from empirics.tensors import TensorInfo
 
