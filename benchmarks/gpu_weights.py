@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from empirics import blocks_cuda, cuda, fit, histogram, histogram_cuda, rows_cuda
-from empirics.experiments import weights
+from empirics.experiments.weights import experiment as weights
 from empirics.influence import standard_errors
 from empirics.quantizers import distortion, get
 from empirics.tensors import TensorInfo

@@ -40,7 +40,7 @@ def weights(
     """
 
     def measured(store: Store, shown: Progress) -> Experiment:
-        from empirics.experiments import weights as experiment
+        from empirics.experiments.weights import experiment
 
         return experiment.run(model, revision=revision, store=store, progress=shown)
 
@@ -65,7 +65,7 @@ def rate_distortion(
     """
 
     def measured(store: Store, shown: Progress) -> Experiment:
-        from empirics.experiments import rate_distortion as experiment
+        from empirics.experiments.rate_distortion import experiment
 
         return experiment.run(
             model, revision=revision, store=store, progress=shown, bits=numbers("bits", bits),
@@ -104,7 +104,7 @@ def four_bit(
     """
 
     def measured(store: Store, shown: Progress) -> Experiment:
-        from empirics.experiments import four_bit as experiment
+        from empirics.experiments.four_bit import experiment
 
         return experiment.run(
             model, revision=revision, texts=text or (), quantized=quantized or (), store=store, progress=shown
@@ -124,7 +124,7 @@ def slope(
     """
 
     def measured(store: Store, shown: Progress) -> Experiment:
-        from empirics.experiments import slope as experiment
+        from empirics.experiments.slope import experiment
 
         return experiment.run(model, revision=revision, texts=text or (), store=store, progress=shown)
 
@@ -142,7 +142,7 @@ def kurtosis(
     """
 
     def measured(store: Store, shown: Progress) -> Experiment:
-        from empirics.experiments import kurtosis as experiment
+        from empirics.experiments.kurtosis import experiment
 
         return experiment.run(model, revision=revision, texts=text or (), store=store, progress=shown)
 
@@ -161,7 +161,7 @@ def layers(
     """
 
     def measured(store: Store, shown: Progress) -> Experiment:
-        from empirics.experiments import layers as experiment
+        from empirics.experiments.layers import experiment
 
         return experiment.run(
             model, revision=revision, texts=text or (), quantizer=quantizer, block_size=block_size, store=store,
@@ -182,7 +182,7 @@ def clipping(
     """
 
     def measured(store: Store, shown: Progress) -> Experiment:
-        from empirics.experiments import clipping as experiment
+        from empirics.experiments.clipping import experiment
 
         return experiment.run(model, revision=revision, texts=text or (), bits=bits, store=store, progress=shown)
 

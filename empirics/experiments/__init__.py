@@ -1,1 +1,1 @@
-"""Experiments on a checkpoint: one module for each command of ``quantgap run``."""
+"""Experiments on a checkpoint: a folder for each command of ``quantgap run``."""

@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from empirics import activations, weighted_histogram
 from empirics.cli import app
-from empirics.experiments import clip_calibration, clipping, degradation
+from empirics.experiments import degradation
+from empirics.experiments.clipping import calibration
+from empirics.experiments.clipping import experiment as clipping
 from empirics.language_model import open_model
 from tests.tolerances import STANDARD_ERRORS, close
 
@@ -66,12 +68,12 @@ def test_a_clip_by_hand():
     weights = torch.tensor([[-2.0, -0.4, 0.0, 0.26, 0.9, 5.0]])
     step = 1.5 / 3
     by_hand = [max(-3, min(3, round(w / step))) * step for w in weights[0].tolist()]
-    assert clip_calibration.clipped(weights, 1.5, 3)[0].tolist() == by_hand
+    assert calibration.clipped(weights, 1.5, 3)[0].tolist() == by_hand
 
 
 def test_shifted_grids_have_the_same_error_and_other_draws():
     weights = torch.randn(200, 500, generator=torch.Generator().manual_seed(0))
-    plain, *shifted = (clip_calibration.clipped(weights, 3.0, 4, seed) - weights for seed in (None, 1, 2))
+    plain, *shifted = (calibration.clipped(weights, 3.0, 4, seed) - weights for seed in (None, 1, 2))
     inside = weights.abs() < 2.4  # a step from the last level: what is beyond is clipped by the shift as well
     # A shift of all but one makes the error uniform: a twelfth of the step squared.
     for error in shifted:
@@ -147,13 +149,13 @@ def test_from_the_command_line(tmp_path, files, monkeypatch):
     own = clips[(clips["half"] == 0) & (clips["matrix"] == name) & (clips["clips"] == "sw")]["clip"].item()
 
     def cost(clip: float) -> float:
-        error = clip_calibration.clipped(matrix.double(), clip, 4) - matrix.double()
+        error = calibration.clipped(matrix.double(), clip, 4) - matrix.double()
         return float((error.square() * squares).sum())
 
     assert min(cost(own * x) for x in np.linspace(0.7, 1.3, 61)) >= cost(own) * (1 - 1e-9)
     source = weighted_histogram.exact(matrix, squares)
     assert cost(own) == close(
-        float(clip_calibration.clipping.clip_mse(own, source, 4, "symmetric") * source.counts.sum()), rel=1e-6
+        float(calibration.clipping.clip_mse(own, source, 4, "symmetric") * source.counts.sum()), rel=1e-6
     )
     again = RUN.invoke(app, given)
     assert json.loads(again.stdout)["tables"] == document["tables"]

@@ -18,16 +18,13 @@ from typer.testing import CliRunner
 from empirics import functional, language_model, quantizers
 from empirics.checkpoints import open_quantized
 from empirics.cli import app
-from empirics.experiments import (
-    degradation,
-    four_bit,
-    four_bit_geometry,
-    four_bit_notebook,
-    four_bit_weights,
-    sensitivity,
-)
-from empirics.experiments.four_bit_methods import methods
-from empirics.experiments.four_bit_weights import Law, WeightMSE, certified_rate, row_sums
+from empirics.experiments import degradation, sensitivity
+from empirics.experiments.four_bit import experiment as four_bit
+from empirics.experiments.four_bit import geometry as four_bit_geometry
+from empirics.experiments.four_bit import notebook
+from empirics.experiments.four_bit import weights as four_bit_weights
+from empirics.experiments.four_bit.methods import methods
+from empirics.experiments.four_bit.weights import Law, WeightMSE, certified_rate, row_sums
 from empirics.experiments.result import Experiment
 from empirics.inference import clustered_mean, clustered_ratio
 from empirics.store import Store
@@ -330,10 +327,10 @@ def test_correlations_are_scipy_s(found):
 def test_the_notebook_s_verdict_has_its_thresholds(y, verdict):
     theirs = [{"method": str(i), "weight_mse": float(i + 1), "padded_logits_mse": float(v)} for i, v in enumerate(y)]
     eight = {"method": "int8", "weight_mse": 1e-9, "padded_logits_mse": 1e9}
-    ours = four_bit_notebook.correlation({str(i) for i in range(5)}, [*theirs, eight])
+    ours = notebook.correlation({str(i) for i in range(5)}, [*theirs, eight])
     assert ours["verdict"] == verdict
     assert ours["n"] == 5
-    assert four_bit_notebook.correlation({"0", "1"}, theirs) is None
+    assert notebook.correlation({"0", "1"}, theirs) is None
 
 
 def test_checkpoints_have_the_rates_of_what_they_store(found):
@@ -400,7 +397,7 @@ def test_command_measures_nothing_again_and_writes_what_it_says(folder, texts, k
         raise AssertionError("measured again")
 
     for module, name in (
-        (degradation, "compare"), (four_bit, "row_sums"), (four_bit_notebook, "functional"),
+        (degradation, "compare"), (four_bit, "row_sums"), (notebook, "functional"),
         (four_bit_geometry.amplification, "measure"), (four_bit_geometry.amplification, "sweep"),
         (four_bit_geometry, "fisher"), (four_bit_geometry.activations, "moments"),
         (four_bit_geometry.allocation, "apply"), (sensitivity, "traces"), (four_bit_weights, "_law"),

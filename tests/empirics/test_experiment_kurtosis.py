@@ -13,16 +13,11 @@ from scipy import optimize, stats
 from typer.testing import CliRunner
 
 from empirics.cli import app
-from empirics.experiments import (
-    degradation,
-    effective_kurtosis,
-    kurtosis,
-    kurtosis_matrix,
-    kurtosis_notebook,
-    kurtosis_report,
-)
+from empirics.experiments import degradation
 from empirics.experiments.degradation import Degradation, Subject, open_subject
-from empirics.experiments.effective_kurtosis import Activity, activity
+from empirics.experiments.kurtosis import effective, matrix, notebook, report
+from empirics.experiments.kurtosis import experiment as kurtosis
+from empirics.experiments.kurtosis.effective import Activity, activity
 from empirics.experiments.result import Experiment
 from empirics.experiments.words import sample
 from empirics.store import Store
@@ -60,7 +55,7 @@ def seen(subject) -> Activity:
 @pytest.fixture(scope="module")
 def experiment(folder, options) -> Experiment:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kurtosis_matrix, "BITS", (3,))  # a search for each: the others are in the command's test
+        patch.setattr(matrix, "BITS", (3,))  # a search for each: the others are in the command's test
         return kurtosis.run(folder, texts=options)
 
 
@@ -72,26 +67,26 @@ def heavy(shape: tuple[int, int], seed: int, rows: float = 0.5) -> torch.Tensor:
 
 
 def test_moments_are_scipys(monkeypatch):
-    monkeypatch.setattr(kurtosis_matrix, "BITS", ())
+    monkeypatch.setattr(matrix, "BITS", ())
     x = heavy((60, 90), 0)
-    found = kurtosis_matrix.measured(x, "x")
+    found = matrix.measured(x, "x")
     assert found["kurtosis"] == close(float(stats.kurtosis(x.numpy(), axis=None)), rel=1e-10)
     assert found["skewness"] == close(float(stats.skew(x.numpy(), axis=None)), rel=1e-10)
     assert found["deviation"] == close(float(x.std(correction=0)), rel=1e-10)
-    assert kurtosis_notebook.excess_kurtosis(x) == close(found["kurtosis"], rel=1e-10)
-    assert math.isnan(kurtosis_notebook.excess_kurtosis(torch.full((5, 5), 0.3)))
+    assert notebook.excess_kurtosis(x) == close(found["kurtosis"], rel=1e-10)
+    assert math.isnan(notebook.excess_kurtosis(torch.full((5, 5), 0.3)))
     with pytest.raises(ValueError, match="w is constant"):
-        kurtosis_matrix.measured(torch.full((8, 8), 0.5), "w")
+        matrix.measured(torch.full((8, 8), 0.5), "w")
 
 
 def test_the_error_of_a_kurtosis_covers(monkeypatch):
     """Rows of unequal scale, columns alike: the truth is that of the mixture."""
-    monkeypatch.setattr(kurtosis_matrix, "BITS", ())
+    monkeypatch.setattr(matrix, "BITS", ())
     found = []
     for seed in range(150):
         rng = np.random.default_rng(seed)
         x = rng.standard_normal((150, 60)) * rng.choice([0.7, 1.3], (150, 1)) + 0.5
-        found.append(kurtosis_matrix.measured(torch.from_numpy(x), "x"))
+        found.append(matrix.measured(torch.from_numpy(x), "x"))
     truth = 3 * (0.7**4 + 1.3**4) / 2 / ((0.7**2 + 1.3**2) / 2) ** 2 - 3
     values, errors = (np.array([f[name] for f in found]) for name in ("kurtosis", "kurtosis_error"))
     # 150 samples know a deviation to 6 %.
@@ -102,7 +97,7 @@ def test_the_error_of_a_kurtosis_covers(monkeypatch):
 
 def test_the_error_of_a_kurtosis_is_the_jackknifes(monkeypatch):
     """By row, by column, and by weight, which is in both: of a skewed matrix that is not centred."""
-    monkeypatch.setattr(kurtosis_matrix, "BITS", ())
+    monkeypatch.setattr(matrix, "BITS", ())
     rng = np.random.default_rng(5)
     x = (rng.random((60, 50)) < 0.1) * rng.lognormal(0, 0.1, (60, 1)) + rng.uniform(0, 0.1, (60, 50))
 
@@ -113,13 +108,13 @@ def test_the_error_of_a_kurtosis_is_the_jackknifes(monkeypatch):
 
     expected = math.sqrt(without(0) + without(1) - without(None))
     # The jackknife is the influence function and a second-order part.
-    assert kurtosis_matrix.measured(torch.from_numpy(x), "x")["kurtosis_error"] == close(expected, rel=0.05)
+    assert matrix.measured(torch.from_numpy(x), "x")["kurtosis_error"] == close(expected, rel=0.05)
 
 
 @pytest.mark.parametrize("bits", [2, 4])
 def test_clips_by_brute_force(bits):
     x = heavy((40, 50), 1).float()
-    row = next(c for c in kurtosis_matrix.measured(x, "x")["clips"] if c["bits"] == bits)
+    row = next(c for c in matrix.measured(x, "x")["clips"] if c["bits"] == bits)
     values, deviation = x.double().numpy().ravel(), float(x.double().std(correction=0))
 
     def error(clip: float) -> float:
@@ -145,7 +140,7 @@ def test_the_clip_of_banner_balances(monkeypatch):
     """Their condition, on the sample itself: mean excess beyond the clip is clip / (6 4**bits)."""
     values = torch.from_numpy(np.random.default_rng(2).laplace(size=(100, 100)))
     values = torch.cat([values, -values])  # symmetric
-    found = kurtosis_matrix.measured(values, "x")
+    found = matrix.measured(values, "x")
     for row in found["clips"]:
         clip = row["banner"] * found["deviation"]
         beyond = float((values - clip).clamp(min=0).mean())
@@ -305,11 +300,11 @@ def test_the_ceiling_is_that_of_a_perfect_correlation():
 
 
 def test_verdicts():
-    assert kurtosis_report.verdict(0.9, 0.3, 0.99, 0.02) == "supported"
-    assert kurtosis_report.verdict(-0.9, -0.99, -0.3, 0.02) == "supported"
-    assert kurtosis_report.verdict(0.9, 0.3, 0.99, 0.07) == "undecided"
-    assert kurtosis_report.verdict(0.6, 0.2, 0.8, 0.01) == "undecided"
-    assert kurtosis_report.verdict(0.1, -0.3, 0.5, 0.6) == "rejected"
+    assert report.verdict(0.9, 0.3, 0.99, 0.02) == "supported"
+    assert report.verdict(-0.9, -0.99, -0.3, 0.02) == "supported"
+    assert report.verdict(0.9, 0.3, 0.99, 0.07) == "undecided"
+    assert report.verdict(0.6, 0.2, 0.8, 0.01) == "undecided"
+    assert report.verdict(0.1, -0.3, 0.5, 0.6) == "rejected"
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -321,7 +316,7 @@ def test_the_notebooks_rule_in_pandas(seed):
     after = base * (1 + 0.05 + (-0.5, 0.02)[seed % 2] * (x - 0.7) + 0.01 * rng.standard_normal(6))
     frame = pd.DataFrame({"lang": languages, "k_eff": x, "ppl_fp16": base, "ppl_int4": after})
     layers = dict(enumerate(rng.lognormal(0, 1, 12)))
-    found = kurtosis_notebook.verdict(frame, layers, "m")
+    found = notebook.verdict(frame, layers, "m")
     change = (frame["ppl_int4"] - frame["ppl_fp16"]) / frame["ppl_fp16"]
     r, p = stats.pearsonr(x, change)
     rank, p_rank = stats.spearmanr(x, change)
@@ -335,13 +330,13 @@ def test_the_notebooks_rule_in_pandas(seed):
     assert found["layer_statistics"]["std_kurtosis"] == round(values.std(), 4)
     assert [row["degradation"] for row in found["per_language"]] == close(change.tolist(), rel=1e-12)
     assert [row["resource"] for row in found["per_language"]] == ["high"] * 3 + ["medium", "low", "low"]
-    nothing = kurtosis_notebook.verdict(frame.assign(k_eff=math.nan), {0: math.nan, 1: 2.0}, "m")
+    nothing = notebook.verdict(frame.assign(k_eff=math.nan), {0: math.nan, 1: 2.0}, "m")
     assert nothing["hypothesis"]["H2"]["supported"] is None
 
 
 def test_the_notebook_has_one_text_of_each_language(experiment, subject, seen):
     rows = pd.DataFrame(experiment.summary["per_language"]).set_index("lang")
-    plain = kurtosis_notebook.layer_kurtosis(subject.lm)
+    plain = notebook.layer_kurtosis(subject.lm)
     for language, text in (("en", 0), ("fr", 6), ("sw", 12)):
         assert rows["k_eff"][language] == close(seen.by_outputs(plain, np.array([text])), rel=1e-9)
         ids = torch.from_numpy(subject.sequences[text].ids)[None]
@@ -377,17 +372,17 @@ def test_a_language_that_the_model_does_not_know(subject):
 
 
 def test_the_same_numbers_twice_and_from_the_store(folder, options, experiment, tmp_path, monkeypatch):
-    monkeypatch.setattr(kurtosis_matrix, "BITS", (3,))
+    monkeypatch.setattr(matrix, "BITS", (3,))
     first = json.dumps(experiment.json(), sort_keys=True)
     with Store(tmp_path / "store.sqlite") as store:
         assert json.dumps(kurtosis.run(folder, texts=options, store=store).json(), sort_keys=True) == first
-        for module, name in ((degradation, "compare"), (effective_kurtosis, "outputs"), (kurtosis, "measured")):
+        for module, name in ((degradation, "compare"), (effective, "outputs"), (kurtosis, "measured")):
             monkeypatch.setattr(module, name, None)
         assert json.dumps(kurtosis.run(folder, texts=options, store=store).json(), sort_keys=True) == first
 
 
 def test_the_command(tmp_path, monkeypatch):
-    monkeypatch.setattr(kurtosis_matrix, "BITS", (2,))
+    monkeypatch.setattr(matrix, "BITS", (2,))
     folder = tiny_checkpoint.write(tmp_path / "llama", "llama")
     given = [word for option in tiny_checkpoint.texts(tmp_path) for word in ("--text", option)]
     found = RUN.invoke(app, ["run", "kurtosis", str(folder), *given, "--out", str(tmp_path / "out"), "--json"])
@@ -405,7 +400,7 @@ def test_the_command(tmp_path, monkeypatch):
 
 def test_one_language(tmp_path, monkeypatch):
     """What cannot be tested is said; and GPT-2 stores its matrices the other way round."""
-    monkeypatch.setattr(kurtosis_matrix, "BITS", (2, 8))
+    monkeypatch.setattr(matrix, "BITS", (2, 8))
     folder = tiny_checkpoint.write(tmp_path / "gpt2", "gpt2")
     document = kurtosis.run(folder, texts=tiny_checkpoint.texts(tmp_path, ("sw",))).json()
     assert document["tables"]["correlations"] == []
@@ -417,6 +412,6 @@ def test_one_language(tmp_path, monkeypatch):
 def test_nothing_has_a_kurtosis(subject):
     constant = torch.full((4, 4), 0.5)
     with pytest.raises(ValueError, match="constant"):
-        kurtosis_matrix.measured(constant, "x")
-    assert kurtosis_notebook.h2(pd.DataFrame({"k_eff": [1.0, 2.0], "degradation": [0.1, 0.2]}))["supported"] is None
+        matrix.measured(constant, "x")
+    assert notebook.h2(pd.DataFrame({"k_eff": [1.0, 2.0], "degradation": [0.1, 0.2]}))["supported"] is None
     assert subject.languages == ["en", "fr", "sw"]

@@ -9,8 +9,9 @@ import torch
 from typer.testing import CliRunner
 
 from empirics.cli import app
-from empirics.experiments import degradation, layers
+from empirics.experiments import degradation
 from empirics.experiments.degradation import Degradation, WeightError
+from empirics.experiments.layers import experiment as layers
 from empirics.functional import Sequence
 from empirics.language_model import open_model, quantized_weights
 from empirics.traces import Traces

@@ -15,10 +15,12 @@ from typer.testing import CliRunner
 from empirics import histogram, tensors
 from empirics.cli import app
 from empirics.cli_run import numbers
-from empirics.experiments import rate_distortion, rate_distortion_sweep, rate_distortion_tables, result
-from empirics.experiments.interpolation import rate_at
-from empirics.experiments.rate_distortion_notebook import lloyd
-from empirics.experiments.rate_distortion_views import by_quantizer, named, views
+from empirics.experiments import result
+from empirics.experiments.rate_distortion import experiment as rate_distortion
+from empirics.experiments.rate_distortion import sweep, tables
+from empirics.experiments.rate_distortion.interpolation import rate_at
+from empirics.experiments.rate_distortion.notebook import lloyd
+from empirics.experiments.rate_distortion.views import by_quantizer, named, views
 from empirics.store import Store
 from empirics.tensors import TensorInfo
 from tests.tolerances import CLOSED_FORM, STANDARD_ERRORS, SUM, close
@@ -202,9 +204,9 @@ def test_entropy_coding_is_a_quarter_bit_above_the_limit(gaussian):
 def test_vector_quantizers_have_errors_and_share_their_tables(gaussian):
     tensor, record = gaussian
     chosen = {("E8", 4), ("kmeans", 2), ("E8_ball", 1), ("product", 3)}
-    trials = list(rate_distortion_sweep.vectors(tensor, (2, 4)))
+    trials = list(sweep.vectors(tensor, (2, 4)))
     assert {t.family for t in trials} == {"lattice", "vector", "product"}
-    assert max(t.nominal_bits for t in rate_distortion_sweep.vectors(tensor, (2,))) == 2
+    assert max(t.nominal_bits for t in sweep.vectors(tensor, (2,))) == 2
     rows = [t.row() for t in trials if (t.quantizer, t.nominal_bits) in chosen]
     variance = record["matrix"]["variance"]
     rate_distortion.add_gaps(rows, variance, GGD(2.0, math.sqrt(variance)), [])
@@ -223,11 +225,11 @@ def test_vector_quantizers_have_errors_and_share_their_tables(gaussian):
 
 
 def test_a_large_matrix_is_sampled_by_rows(monkeypatch):
-    monkeypatch.setattr(rate_distortion_sweep, "SAMPLE", 2048)
+    monkeypatch.setattr(sweep, "SAMPLE", 2048)
     tensor = draws((128, 64), 3)
     other = tensor.clone()
     other[1::4], other[2::4], other[3::4] = 9.0, 9.0, 9.0
-    fours = [[t for t in rate_distortion_sweep.vectors(given, [2]) if (t.quantizer, t.dimension) == ("kmeans", 4)]
+    fours = [[t for t in sweep.vectors(given, [2]) if (t.quantizer, t.dimension) == ("kmeans", 4)]
              for given in (tensor, other)]  # fmt: skip
     whole, part = (trials[0].row() for trials in fours)
     assert whole == part
@@ -318,7 +320,7 @@ def two(small) -> list[dict]:
 
 
 def test_targets(two):
-    made = rate_distortion_tables.tables(two)
+    made = tables.tables(two)
     targets = made["targets"]
     found = targets[(targets["quantizer"] == "lloyd_max") & (targets["target"] == 0.02)]
     assert list(found["status"]) == ["covered"] * 2
@@ -340,7 +342,7 @@ def test_targets(two):
 
 
 def test_groups_are_means_over_weights(two):
-    frame = rate_distortion_tables.tables(two)["groups"]
+    frame = tables.tables(two)["groups"]
     mine = frame[(frame["quantizer"] == "lloyd_max") & (frame["nominal_bits"] == 4)].set_index("group")
     assert set(mine.index) == {"attention", "MLP", "all"}
     values = np.array([row(r, "lloyd_max", 4)["gap_lower"] for r in two])
@@ -353,7 +355,7 @@ def test_groups_are_means_over_weights(two):
     assert math.isnan(mine.loc["attention", "gap_lower_error"])
     assert mine.loc["all", "matrices"] == 2
     without = two[1] | {"quantizers": [q for q in two[1]["quantizers"] if q["quantizer"] != "lloyd_max"]}
-    frame = rate_distortion_tables.tables([two[0], without])["groups"]
+    frame = tables.tables([two[0], without])["groups"]
     assert set(frame[frame["quantizer"] == "lloyd_max"]["group"]) == {"MLP"}  # a mean of all is of all
 
 
@@ -361,12 +363,12 @@ def test_the_representative_is_the_notebooks(two):
     down, q = two
     for weights in (1, 10**9):
         drawn = q | {"matrix": q["matrix"] | {"drawn": True, "weights": weights}}
-        assert rate_distortion_tables.representative([drawn, down]) is down
-    assert rate_distortion_tables.representative([q]) is q
+        assert tables.representative([drawn, down]) is down
+    assert tables.representative([q]) is q
 
 
 def test_a_quantizer_without_a_column_has_no_row(two):
-    groups = rate_distortion_tables.tables(two)["groups"]
+    groups = tables.tables(two)["groups"]
     ball = {"quantizer": "E8_ball", "dimension": 8, "block_size": "tensor", "scale_format": "fp32"}
     frame = by_quantizer({"groups": pd.concat([groups, groups.iloc[-1:].assign(nominal_bits=1.5, **ball)])}).frame
     assert list(frame.columns[:4]) == ["quantizer", "2 bits", "2 bits_error", "4 bits"]
@@ -413,7 +415,7 @@ def test_the_notebooks_lloyd_max(bits):
 
 def test_the_notebooks_table(two, small):
     x, _ = small
-    kept = rate_distortion_tables.summary(two, rate_distortion_tables.tables(two))
+    kept = tables.summary(two, tables.tables(two))
     assert kept["representative"] == DOWN
     reported, corrected = kept["notebook"]["reported"], kept["notebook"]["corrected"]
     assert set(reported) == {"bits", "shannon_d", "uniform_asym", "uniform_sym", "clipped_3sigma", "group_128",
@@ -434,7 +436,7 @@ def test_the_notebooks_table(two, small):
     assert (reported["group_128_rate"], reported["group_32_rate"]) == ([2.125, 4.125], [2.5, 4.5])
     assert corrected["group_32_rate"] == [2.5, 4.5]
     assert reported["shannon_d"] == close([x.var() / 16, x.var() / 256], rel=CLOSED_FORM)
-    gaps = rate_distortion_tables.tables(two)["notebook"]
+    gaps = tables.tables(two)["notebook"]
     mine = gaps[(gaps["curve"] == "uniform_sym") & (gaps["target"] == 0.3)].iloc[0]
     rate = np.interp(-math.log(0.3 * x.var()), -np.log(reported["uniform_sym"]), [2, 4])
     assert mine["gap_reported"] == close(rate - math.log2(1 / 0.3) / 2, rel=CLOSED_FORM)

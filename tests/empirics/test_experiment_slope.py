@@ -13,9 +13,12 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from empirics.cli import app
-from empirics.experiments import degradation, slope, slope_fits, slope_notebook
+from empirics.experiments import degradation
 from empirics.experiments.degradation import Degradation, WeightError
 from empirics.experiments.result import Experiment
+from empirics.experiments.slope import experiment as slope
+from empirics.experiments.slope import fits as slope_fits
+from empirics.experiments.slope import notebook
 from empirics.store import Store
 from tests.empirics import tiny_checkpoint
 from tests.tolerances import STANDARD_ERRORS, SUM, close
@@ -243,7 +246,7 @@ def perplexities(seed: int = 0, fall: float = 1.0) -> pd.DataFrame:
 @pytest.mark.parametrize(("seed", "fall"), [(0, 1.0), (1, 0.0), (2, 12.0)])
 def test_the_notebooks_rule_in_pandas(seed, fall):
     frame = perplexities(seed, fall)
-    found = slope_notebook.verdict(frame, "m")
+    found = notebook.verdict(frame, "m")
     wide = frame.pivot_table(index=["lang", "sample"], columns="precision", values="ppl")
     relative = wide.div(wide["fp16"], axis=0).sub(1).clip(lower=0)
     means = relative.mean().round(4)
@@ -276,12 +279,12 @@ def test_the_notebook_takes_one_degree_of_freedom_for_many():
         {"precision": name, "bits": bits, "lang": "en", "sample": 0, "ppl": 20 * (1 + change)}
         for name, (bits, change) in changes.items()
     ])  # fmt: skip
-    assert slope_notebook.verdict(frame, "m")["hypothesis"]["H4_rate_distortion"]["result"] == "NOT_SUPPORTED"
+    assert notebook.verdict(frame, "m")["hypothesis"]["H4_rate_distortion"]["result"] == "NOT_SUPPORTED"
 
 
 def test_the_three_results_of_the_notebook():
     def result(slope, half):
-        return slope_notebook._result(slope, half)
+        return notebook._result(slope, half)
 
     assert result(-0.6, 0.3) == "SUPPORTED"
     assert result(-0.5, 0.1) == "PARTIALLY_SUPPORTED"

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from empirics import fit
 from empirics.cli import app
-from empirics.experiments import weights
+from empirics.experiments.weights import experiment as weights
 from empirics.histogram import exact
 from empirics.tensors import TensorInfo
 from tests.tolerances import CLOSED_FORM, STANDARD_ERRORS, SUM, close

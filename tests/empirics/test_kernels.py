@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from empirics import blocks_cuda, cuda, fit, rows_cuda
-from empirics.experiments.weights import spreads
+from empirics.experiments.weights.experiment import spreads
 from empirics.influence import _sums, standard_errors
 from empirics.quantizers import distortion, get, names
 

@@ -10,7 +10,7 @@ import torch
 from scipy import integrate, optimize, special, stats
 
 from empirics import fit, measure
-from empirics.experiments import weights
+from empirics.experiments.weights import experiment as weights
 from empirics.histogram import exact
 from empirics.influence import standard_errors
 from empirics.measure import Matrix

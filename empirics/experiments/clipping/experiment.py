@@ -26,8 +26,8 @@ from scipy import stats
 from empirics import correlation
 from empirics.engine import Progress
 from empirics.experiments import degradation
-from empirics.experiments.clip_calibration import ABSMAX, GLOBAL, GRID, PLAIN, RULE, calibrated, clipped
-from empirics.experiments.clipping_report import METHOD, answer, figures, views
+from empirics.experiments.clipping.calibration import ABSMAX, GLOBAL, GRID, PLAIN, RULE, calibrated, clipped
+from empirics.experiments.clipping.report import METHOD, answer, figures, views
 from empirics.experiments.degradation import Quantization, Subject
 from empirics.experiments.result import Experiment
 from empirics.experiments.sensitivity import kept_traces

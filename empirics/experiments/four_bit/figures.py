@@ -16,8 +16,8 @@ from matplotlib.ticker import LogLocator
 from scipy import stats
 
 from empirics import plots
-from empirics.experiments.four_bit_geometry import Geometry
-from empirics.experiments.four_bit_methods import BASELINE, REFERENCE
+from empirics.experiments.four_bit.geometry import Geometry
+from empirics.experiments.four_bit.methods import BASELINE, REFERENCE
 from empirics.tensors import layer, role
 
 Rows = list[dict[str, Any]]

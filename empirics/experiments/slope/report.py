@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from empirics.experiments.result import View
-from empirics.experiments.slope_fits import ALL, FITTED, INTEGERS, LEVEL, MEASURED, SMALL, WRITTEN
+from empirics.experiments.slope.fits import ALL, FITTED, INTEGERS, LEVEL, MEASURED, SMALL, WRITTEN
 from empirics.experiments.words import number, p_value
 from empirics.page import counted
 

@@ -15,7 +15,7 @@ from empirics import fit, kl, rows_cuda
 from empirics.engine import Progress
 from empirics.experiments.matrices import by_matrix
 from empirics.experiments.result import Experiment
-from empirics.experiments.weights_report import METHOD, QUANTILES, answer, figures, in_order, views
+from empirics.experiments.weights.report import METHOD, QUANTILES, answer, figures, in_order, views
 from empirics.histogram import chunk_size
 from empirics.influence import independent_variance, standard_errors
 from empirics.measure import Matrix, Statistics
@@ -73,7 +73,7 @@ class MatrixWeights:
     largest, largest_expected : float
         Largest magnitude in standard deviations, and that of which the fitted law expects one weight beyond.
     row_rms : tuple of float
-        Quantiles of the rows' root mean squares, in units of the matrix's: `weights_report.QUANTILES`.
+        Quantiles of the rows' root mean squares, in units of the matrix's: `report.QUANTILES`.
     """
 
     statistics: Statistics

@@ -15,7 +15,7 @@ from empirics import correlation
 from empirics.engine import Progress
 from empirics.experiments import degradation
 from empirics.experiments.degradation import Degradation, Quantization, Subject
-from empirics.experiments.layers_report import METHOD, answer, figures, views
+from empirics.experiments.layers.report import METHOD, answer, figures, views
 from empirics.experiments.result import Experiment
 from empirics.experiments.sensitivity import kept_traces
 from empirics.inference import Estimate

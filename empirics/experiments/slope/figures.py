@@ -13,8 +13,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from scipy import stats
 
 from empirics import plots
-from empirics.experiments.slope_fits import ALL, AS_WRITTEN, FITTED, INTEGERS, MEASURED, QUANTITIES, WRITTEN
-from empirics.experiments.slope_report import NAMES
+from empirics.experiments.slope.fits import ALL, AS_WRITTEN, FITTED, INTEGERS, MEASURED, QUANTITIES, WRITTEN
+from empirics.experiments.slope.report import NAMES
 from theory.slopes import SHANNON
 
 GUIDES = {WRITTEN: (AS_WRITTEN, ":"), "Shannon": (SHANNON, "--")}

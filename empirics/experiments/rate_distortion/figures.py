@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from empirics import plots
-from empirics.experiments.rate_distortion_tables import EVERY, GROUPS, SAMPLE
+from empirics.experiments.rate_distortion.tables import EVERY, GROUPS, SAMPLE
 from empirics.page import short
 from theory.entropy_coded import GISH_PIERCE
 

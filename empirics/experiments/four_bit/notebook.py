@@ -19,8 +19,8 @@ from torch.nn.functional import cross_entropy
 
 from empirics import quantizers
 from empirics.experiments.degradation import Subject, matrices
-from empirics.experiments.four_bit_methods import BLOCKS, Method
-from empirics.experiments.four_bit_weights import Law
+from empirics.experiments.four_bit.methods import BLOCKS, Method
+from empirics.experiments.four_bit.weights import Law
 from empirics.functional import Weights
 from empirics.language_model import LanguageModel, replaced
 from empirics.store import Store

@@ -19,7 +19,6 @@ import torch
 from empirics import fit, histogram
 from empirics.blocks import BlockSize
 from empirics.engine import Progress, key
-from empirics.experiments import slope_notebook
 from empirics.experiments.degradation import (
     Degradation,
     Quantization,
@@ -31,8 +30,9 @@ from empirics.experiments.degradation import (
     rounded,
 )  # fmt: skip
 from empirics.experiments.result import Experiment
-from empirics.experiments.slope_figures import figures
-from empirics.experiments.slope_fits import (
+from empirics.experiments.slope import notebook as slope_notebook
+from empirics.experiments.slope.figures import figures
+from empirics.experiments.slope.fits import (
     ALL,
     INTEGERS,
     MEASURED,
@@ -43,7 +43,7 @@ from empirics.experiments.slope_fits import (
     hypotheses,
     logarithms,
 )
-from empirics.experiments.slope_report import METHOD, answer, views
+from empirics.experiments.slope.report import METHOD, answer, views
 from empirics.experiments.words import sample
 from empirics.inference import exponential
 from empirics.language_model import LanguageModel

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from empirics.experiments import rate_distortion_figures as draw
-from empirics.experiments.rate_distortion_tables import EVERY, SAMPLE, Records, representative
-from empirics.experiments.rate_distortion_views import named, shown_bits
-from empirics.experiments.weights_report import in_order
+from empirics.experiments.rate_distortion import figures as draw
+from empirics.experiments.rate_distortion.tables import EVERY, SAMPLE, Records, representative
+from empirics.experiments.rate_distortion.views import named, shown_bits
+from empirics.experiments.weights.report import in_order
 from empirics.experiments.words import number
 from empirics.page import counted, short
 

@@ -12,12 +12,12 @@ import torch
 from empirics import fit, histogram, quantizers, tensors
 from empirics.blocks import CHUNK
 from empirics.engine import Progress
-from empirics.experiments import rate_distortion_sweep as sweep
 from empirics.experiments.matrices import by_matrix
-from empirics.experiments.rate_distortion_notebook import lloyd
-from empirics.experiments.rate_distortion_report import METHOD, answer, figures
-from empirics.experiments.rate_distortion_tables import summary, tables
-from empirics.experiments.rate_distortion_views import views
+from empirics.experiments.rate_distortion import sweep
+from empirics.experiments.rate_distortion.notebook import lloyd
+from empirics.experiments.rate_distortion.report import METHOD, answer, figures
+from empirics.experiments.rate_distortion.tables import summary, tables
+from empirics.experiments.rate_distortion.views import views
 from empirics.experiments.result import Experiment
 from empirics.models import open_checkpoint
 from empirics.store import Store

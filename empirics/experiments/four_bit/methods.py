@@ -13,7 +13,7 @@ from empirics import quantizers
 from empirics.blocks import BlockSize
 from empirics.checkpoints import Base, check_base, open_quantized
 from empirics.experiments.degradation import Quantization, blocks, matrices, rounded
-from empirics.experiments.four_bit_weights import names_of
+from empirics.experiments.four_bit.weights import names_of
 from empirics.language_model import LanguageModel
 
 BASELINE = "bf16"

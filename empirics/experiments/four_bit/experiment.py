@@ -10,14 +10,15 @@ from typing import Any
 import pandas as pd
 
 from empirics.engine import Progress
-from empirics.experiments import degradation, four_bit_notebook
+from empirics.experiments import degradation
 from empirics.experiments.degradation import Subject
-from empirics.experiments.four_bit_figures import figures
-from empirics.experiments.four_bit_geometry import Geometry, plain
-from empirics.experiments.four_bit_geometry import measure as measure_geometry
-from empirics.experiments.four_bit_methods import BASELINE, REFERENCE, Method, methods
-from empirics.experiments.four_bit_report import METHOD, answer, views
-from empirics.experiments.four_bit_tables import (
+from empirics.experiments.four_bit import notebook
+from empirics.experiments.four_bit.figures import figures
+from empirics.experiments.four_bit.geometry import Geometry, plain
+from empirics.experiments.four_bit.geometry import measure as measure_geometry
+from empirics.experiments.four_bit.methods import BASELINE, REFERENCE, Method, methods
+from empirics.experiments.four_bit.report import METHOD, answer, views
+from empirics.experiments.four_bit.tables import (
     Rows,
     allocation_rows,
     correlations,
@@ -27,7 +28,7 @@ from empirics.experiments.four_bit_tables import (
     matrix_rows,
     method_row,
 )
-from empirics.experiments.four_bit_weights import RowSums, laws, row_sums
+from empirics.experiments.four_bit.weights import RowSums, laws, row_sums
 from empirics.experiments.result import Experiment
 from empirics.models import Checkpoint
 from empirics.store import Store
@@ -78,13 +79,13 @@ def run(
     by_matrix = [row for method in chosen for row in matrix_rows(method, sums[method.name], fitted)]
     geometry = measure_geometry(subject, store, progress)
     rows = [method_row(subject, m, measured[m.name], sums[m.name], fitted, geometry) for m in chosen]
-    theirs = four_bit_notebook.rows(subject, chosen, fitted, store)
+    theirs = notebook.rows(subject, chosen, fitted, store)
     four = {method.name for method in chosen if method.four}
-    found = {"rows": correlations(rows), "as_notebook": four_bit_notebook.correlation(four, theirs)}
+    found = {"rows": correlations(rows), "as_notebook": notebook.correlation(four, theirs)}
     others = [method for method in chosen if method.name not in (REFERENCE, BASELINE)]
     duels = [duel(measured, method) for method in others if REFERENCE in measured]
-    representative = four_bit_notebook.representative(subject.lm)
-    audit = {"representative": representative, "packed": four_bit_notebook.packed(subject.lm, representative)}
+    representative = notebook.representative(subject.lm)
+    audit = {"representative": representative, "packed": notebook.packed(subject.lm, representative)}
     checkpoint, matrices = subject.lm.checkpoint, geometry_rows(geometry)
     tables = {
         "methods": rows, "matrices": by_matrix, "geometry": matrices, "first_order": first_order_rows(geometry),

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from empirics.experiments.rate_distortion_tables import CURVE, EVERY, GROUPS, SAMPLE
+from empirics.experiments.rate_distortion.tables import CURVE, EVERY, GROUPS, SAMPLE
 from empirics.experiments.result import View
-from empirics.experiments.weights_report import in_order
+from empirics.experiments.weights.report import in_order
 from empirics.page import short
 
 Tables = Mapping[str, pd.DataFrame]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from empirics.experiments.interpolation import rate_at
-from empirics.experiments.rate_distortion_notebook import curves, gaps
+from empirics.experiments.rate_distortion.interpolation import rate_at
+from empirics.experiments.rate_distortion.notebook import curves, gaps
 
 Records = Sequence[dict[str, Any]]
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from empirics import correlation
 from empirics.experiments.degradation import Degradation, Subject
-from empirics.experiments.four_bit_geometry import Geometry
-from empirics.experiments.four_bit_methods import BASELINE, REFERENCE, Bits, Method
-from empirics.experiments.four_bit_weights import Law, RowSums, WeightMSE, gaps, mean_rates, rates
+from empirics.experiments.four_bit.geometry import Geometry
+from empirics.experiments.four_bit.methods import BASELINE, REFERENCE, Bits, Method
+from empirics.experiments.four_bit.weights import Law, RowSums, WeightMSE, gaps, mean_rates, rates
 from empirics.inference import Estimate, exponential, sign_flip_test
 from empirics.tensors import layer, role
 from theory.geometry import predicted_logits_mse

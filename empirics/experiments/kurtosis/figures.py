@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from empirics import plots
-from empirics.experiments.kurtosis_report import NAMES
+from empirics.experiments.kurtosis.report import NAMES
 from theory.clipping import kurtosis_rule
 
 WIDE = 20

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from empirics import plots
-from empirics.experiments.four_bit_geometry import Geometry
+from empirics.experiments.four_bit.geometry import Geometry
 from empirics.experiments.result import View
 from empirics.page import plus_minus
 

@@ -16,12 +16,12 @@ import pandas as pd
 
 from empirics import clustered_correlation, correlation
 from empirics.engine import Progress, key
-from empirics.experiments import kurtosis_notebook
 from empirics.experiments.degradation import Degradation, Subject, blocks, matrices, measure, open_subject
-from empirics.experiments.effective_kurtosis import Activity, activity
-from empirics.experiments.kurtosis_figures import figures
-from empirics.experiments.kurtosis_matrix import measured
-from empirics.experiments.kurtosis_report import METHOD, answer, views
+from empirics.experiments.kurtosis import notebook
+from empirics.experiments.kurtosis.effective import Activity, activity
+from empirics.experiments.kurtosis.figures import figures
+from empirics.experiments.kurtosis.matrix import measured
+from empirics.experiments.kurtosis.report import METHOD, answer, views
 from empirics.experiments.result import Experiment
 from empirics.models import Checkpoint
 from empirics.page import counted
@@ -67,7 +67,7 @@ def run(
     if failures:
         raise ValueError(f"{checkpoint.name}: {'; '.join(reason for _, reason in failures)}")
     by_matrix, clips, failures = by_matrices(subject, store, progress)
-    plain = kurtosis_notebook.layer_kurtosis(subject.lm)
+    plain = notebook.layer_kurtosis(subject.lm)
     layers = by_layer(by_matrix, plain)
     seen = activity(subject, store, progress)
     known = {int(row["layer"]): float(row["kurtosis"]) for row in layers.to_dict(orient="records")}
@@ -76,9 +76,9 @@ def run(
     samples = by_text(subject, found, statistics)
     correlations, untested = correlated(languages, samples)
     passages = as_notebook(subject, found["nf4"], seen, plain)
-    first = kurtosis_notebook.verdict(passages[passages["passage"] == 0], plain, checkpoint.name)
+    first = notebook.verdict(passages[passages["passage"] == 0], plain, checkpoint.name)
     repeated = pd.DataFrame(
-        {"passage": number, "texts": len(part)} | kurtosis_notebook.h2(kurtosis_notebook.degraded(part))
+        {"passage": number, "texts": len(part)} | notebook.h2(notebook.degraded(part))
         for number, part in passages.groupby("passage")
     )
     return Experiment(
@@ -143,7 +143,7 @@ def by_layer(by_matrix: pd.DataFrame, plain: Mapping[int, float]) -> pd.DataFram
     beyond = frame["kurtosis"] - frame["kurtosis"].median()
     frame["score"] = beyond / np.hypot(1.4826 * beyond.abs().median(), frame["kurtosis_error"])
     frame["outlier"] = frame["score"] > FAR
-    threshold, far = kurtosis_notebook.outliers(plain)
+    threshold, far = notebook.outliers(plain)
     frame["notebook_kurtosis"] = frame["layer"].map(plain)
     frame["notebook_threshold"] = threshold
     frame["notebook_outlier"] = frame["layer"].isin(far)
@@ -227,7 +227,7 @@ def _reliability(frame: pd.DataFrame, name: str) -> float:
 
 
 def as_notebook(subject: Subject, one: Degradation, seen: Activity, plain: Mapping[int, float]) -> pd.DataFrame:
-    """What `kurtosis_notebook.verdict` takes, of the first text of each language, of the second, and so on."""
+    """What `notebook.verdict` takes, of the first text of each language, of the second, and so on."""
     tags, table = np.array([text.language for text in subject.texts]), []
     before, after = np.exp(one.by_text("loss")), np.exp(one.by_text("loss_quantized"))
     numbers = {language: np.flatnonzero(tags == language) for language in subject.languages}

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from empirics.experiments.degradation import Degradation
-from empirics.experiments.slope_notebook import SLOPE as AS_WRITTEN
+from empirics.experiments.slope.notebook import SLOPE as AS_WRITTEN
 from empirics.regression import Line, homogeneous, line, parallel
 from theory.slopes import SHANNON
 

@@ -1,0 +1,1 @@
+"""The experiment of ``quantgap run clipping``; `experiment.run` runs it."""

@@ -1,0 +1,1 @@
+"""The experiment of ``quantgap run four-bit``; `experiment.run` runs it."""

@@ -1,0 +1,1 @@
+"""The experiment of ``quantgap run kurtosis``; `experiment.run` runs it."""

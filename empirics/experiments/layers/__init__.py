@@ -1,0 +1,1 @@
+"""The experiment of ``quantgap run layers``; `experiment.run` runs it."""

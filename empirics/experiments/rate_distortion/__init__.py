@@ -1,0 +1,1 @@
+"""The experiment of ``quantgap run rate-distortion``; `experiment.run` runs it."""

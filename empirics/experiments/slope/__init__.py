@@ -1,0 +1,1 @@
+"""The experiment of ``quantgap run slope``; `experiment.run` runs it."""

@@ -1,0 +1,1 @@
+"""The experiment of ``quantgap run weights``; `experiment.run` runs it."""
