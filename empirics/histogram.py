@@ -7,6 +7,8 @@ depends on the size of the tensor.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -19,7 +21,9 @@ CHUNK = 2**17
 GPU_CHUNK = 2**23
 """The same on a GPU: long against the launch of a kernel, and float64 temporaries of 64 MB."""
 
-_SORTED_AT_MOST = 2**16
+SORTED_AT_MOST = 2**16
+"""Values that are sorted, whatever their dtype can hold."""
+
 _OCTAVES, _MANTISSA_BITS = 32, 11
 
 
@@ -71,7 +75,7 @@ def exact(tensor: torch.Tensor, name: str = "tensor") -> Histogram:
         if (of_bits := _sixteen_bit_counts(flat, kind)) is not None:
             values = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(kind).double().numpy()
             return _histogram(values, of_bits.cpu().numpy(), 0.0, name)
-    if len(flat) <= _SORTED_AT_MOST:
+    if len(flat) <= SORTED_AT_MOST:
         return _histogram(*np.unique(flat.double().cpu().numpy(), return_counts=True), 0.0, name)
     means, counts, displacement = _buckets(flat, name)
     return _histogram(means.cpu().numpy(), counts.cpu().numpy(), displacement, name)
@@ -141,6 +145,25 @@ def _count_bits(patterns: torch.Tensor) -> torch.Tensor:
 
 def _buckets(flat: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Mean and count of each bucket, and the root mean square distance of the values from their mean."""
+    place, size = bucket(flat, name)
+    counts = torch.zeros(size, dtype=torch.int64, device=flat.device)
+    sums = torch.zeros(size, dtype=torch.float64, device=flat.device)
+    step = chunk_size(flat.device, CHUNK)
+    for chunk in flat.split(step):
+        key = place(chunk)
+        counts += torch.bincount(key, minlength=size)
+        sums += torch.bincount(key, chunk.double(), minlength=size)
+    means = sums / counts
+    # A second pass over the deviations: the difference of two sums of squares would leave no digits.
+    squares = sum(float((chunk.double() - means[place(chunk)]).square_().sum()) for chunk in flat.split(step))
+    return means, counts, (squares / len(flat)) ** 0.5
+
+
+def bucket(flat: torch.Tensor, name: str) -> tuple[Callable[[torch.Tensor], torch.Tensor], int]:
+    """What numbers the buckets of values, in their order, and how many there are.
+
+    Raises ValueError if a value is NaN or infinite.
+    """
     low, high = flat.aminmax()
     largest = torch.maximum(-low, high).float()
     if not largest.isfinite():
@@ -154,17 +177,7 @@ def _buckets(flat: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor,
         magnitude = bits.bitwise_and(0x7FFFFFFF).bitwise_right_shift_(shift).sub_(first).clamp_(min=0)
         return magnitude.bitwise_xor_(bits >> 31).add_(half)  # of a negative value it is -1 - magnitude
 
-    counts = torch.zeros(2 * half, dtype=torch.int64, device=flat.device)
-    sums = torch.zeros(2 * half, dtype=torch.float64, device=flat.device)
-    step = chunk_size(flat.device, CHUNK)
-    for chunk in flat.split(step):
-        key = place(chunk)
-        counts += torch.bincount(key, minlength=2 * half)
-        sums += torch.bincount(key, chunk.double(), minlength=2 * half)
-    means = sums / counts
-    # A second pass over the deviations: the difference of two sums of squares would leave no digits.
-    squares = sum(float((chunk.double() - means[place(chunk)]).square_().sum()) for chunk in flat.split(step))
-    return means, counts, (squares / len(flat)) ** 0.5
+    return place, 2 * half
 
 
 def _histogram(values: np.ndarray, counts: np.ndarray, displacement: float, name: str) -> Histogram:

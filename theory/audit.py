@@ -244,7 +244,8 @@ def _product_quantization() -> Row:
 def _wrong_base() -> Row:
     return Row(
         14, "02_1: GPTQ and AWQ", "not reproducible here",
-        "Instruct checkpoints are compared with the base model: the difference is the fine-tuning",
+        "Instruct checkpoints are compared with the base model: the difference is the fine-tuning;"
+        " `quantgap ledger --base` refuses such pairs",
     )  # fmt: skip
 
 

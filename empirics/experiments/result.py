@@ -157,7 +157,7 @@ def write(experiment: Experiment, out: str | Path) -> dict[str, Path]:
     Returns
     -------
     dict of str to Path
-        ``report``, ``json``, and the name of each table (CSV) and figure (PNG).
+        ``report``, ``json``, the name of each table (CSV), and that of each figure (PNG) with "(figure)" behind it.
     """
     place = folder(out, experiment.model, experiment.name)
     place.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ def write(experiment: Experiment, out: str | Path) -> dict[str, Path]:
         written[name] = replace(place / f"{name}.csv", csv)
         replace(place / f"{name}.parquet", _parquet(frame, experiment))
     for name, (figure, _) in experiment.figures.items():
-        written[name] = replace(place / f"{name}.png", plots.png(figure))
+        written[f"{name} (figure)"] = replace(place / f"{name}.png", plots.png(figure))
         replace(place / f"{name}.svg", plots.svg(figure))
     replace(place / "section.html", _section(experiment).encode())
     written["report"] = collect(out)

@@ -489,6 +489,8 @@ def test_the_command(report, bloom, monkeypatch):
         console.print(result.printed(found))
     assert "Bits above R(D) of the fitted law" in printed.get()
     assert max(len(line) for line in printed.get().splitlines()) <= 120
+    written = result.write(found, out)  # a table and a figure may have the same name
+    assert sorted(written) == sorted(["json", "report", *found.tables, *(f"{name} (figure)" for name in found.figures)])
 
 
 @pytest.mark.parametrize(

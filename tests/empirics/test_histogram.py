@@ -44,7 +44,7 @@ def test_chunks_of_any_size_and_strided_views(monkeypatch):
 def test_a_widened_tensor_is_exact_at_any_size(monkeypatch, kind):
     """float32 that a 16-bit type can hold is exact; one value that it cannot hold, in the last chunk, is found."""
     monkeypatch.setattr(histogram, "CHUNK", 2000)
-    monkeypatch.setattr(histogram, "_SORTED_AT_MOST", 100)
+    monkeypatch.setattr(histogram, "SORTED_AT_MOST", 100)
     x = normal(10_001, dtype=kind).float()
     assert_is_the_data(x)
     x[-1] = 1 + 2.0**-20
@@ -54,7 +54,7 @@ def test_a_widened_tensor_is_exact_at_any_size(monkeypatch, kind):
 class TestBuckets:
     @pytest.fixture(params=[torch.float32, torch.float64])
     def weights(self, request, monkeypatch):
-        monkeypatch.setattr(histogram, "_SORTED_AT_MOST", 100)
+        monkeypatch.setattr(histogram, "SORTED_AT_MOST", 100)
         monkeypatch.setattr(histogram, "CHUNK", 7000)
         x = normal(100_000, seed=3).to(request.param) * 0.02
         x[:5] = torch.tensor([0.0, -0.0, 1e-42, 3.0, -3.0])

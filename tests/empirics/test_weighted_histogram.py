@@ -67,7 +67,7 @@ def test_equal_weights_are_counts(dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_buckets(dtype, monkeypatch):
     """Atoms at the weighted means of their buckets, and the displacement that they cost."""
-    monkeypatch.setattr(weighted_histogram, "_SORTED_AT_MOST", 100)
+    monkeypatch.setattr(weighted_histogram, "SORTED_AT_MOST", 100)
     monkeypatch.setattr(weighted_histogram, "CHUNK", 3000)
     x, s = normal(400, 130, seed=3).to(dtype) * 0.02, weights(130)
     s[7] = 0.0
