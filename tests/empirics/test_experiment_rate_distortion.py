@@ -490,7 +490,8 @@ def test_the_command(report, bloom, monkeypatch):
     assert "Bits above R(D) of the fitted law" in printed.get()
     assert max(len(line) for line in printed.get().splitlines()) <= 120
     written = result.write(found, out)  # a table and a figure may have the same name
-    assert sorted(written) == sorted(["json", "report", *found.tables, *(f"{name} (figure)" for name in found.figures)])
+    drawn = [f"{name} (figure)" for name in found.figures]
+    assert sorted(written) == sorted(["json", "report", *found.tables, *drawn])
 
 
 @pytest.mark.parametrize(
