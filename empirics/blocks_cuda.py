@@ -69,7 +69,7 @@ block_errors(const uint4* weights, int blocks, int vectors, int lanes, int param
                     %s
                     const double exact = x, off = (double)q - exact, square = off * off;
                     sum += square;
-                    far = fmax(far, square);
+                    far = square > far ? square : far;
                     squares += exact * exact;
                 }
             }
