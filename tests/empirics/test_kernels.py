@@ -76,6 +76,9 @@ def test_what_they_do_not_take_is_computed_all_the_same():
 def test_weights_that_are_no_numbers_are_refused(bad):
     x = torch.randn(64, 512).bfloat16().cuda()
     x[5, 77] = bad
+    low, high = blocks_cuda.ends(x.view(-1), 64)
+    assert int((~low.isfinite()).sum()) == (not bad > 0)
+    assert int((~high.isfinite()).sum()) == (not bad < 0)
     with pytest.raises(ValueError, match="1 of 32768 weights are NaN or infinite"):
         distortion(get("nf4"), x, 64)
     with pytest.raises(ValueError, match="1 of 32768 weights are NaN or infinite"):
@@ -92,6 +95,26 @@ def test_fit_within_rows(dtype, shape):
         # Newton's method stops where the step is 1e-8: what is left is the square of that.
         assert getattr(there, value) == pytest.approx(getattr(here, value), rel=1e-10)
     torch.testing.assert_close(there.row_second_moments.cpu(), here.row_second_moments, rtol=SUM, atol=0)
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.5, 50.0])
+def test_zeros_have_no_power(beta):
+    """Nor a logarithm that counts, at the least exponent either."""
+    x = drawn(64, 512, torch.bfloat16)[1:]
+    x[:, ::2] = 0
+    peaks = x.double().abs().amax(1)
+    s, first, second = rows_cuda.powers(x.cuda(), torch.arange(63, device="cuda"), peaks.cuda(), beta).cpu()
+    for found, expected in zip((s, first / s, second / s), fit._power_sums(x, peaks, beta), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_rows_of_one_magnitude_are_refused():
+    """0 is no magnitude: these determine no exponent."""
+    x = torch.zeros(64, 512).bfloat16()
+    x[:, ::3], x[:, 1::3] = 0.5, -0.5
+    for there in (x, x.cuda()):
+        with pytest.raises(ValueError, match="fewer than 2 distinct"):
+            fit.within_rows(there)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
