@@ -24,7 +24,8 @@ from scipy.linalg import LinAlgError, solveh_banded
 
 _RADIUS = 7.5  # kernel widths, where the kernel is 6e-13: far enough for a Newton step
 _SPAN, _CHUNK = 3.0, 64  # kernel widths, and points, that share at most one window
-_BLOCK = 1 << 17  # kernel values held at a time: a megabyte, which stays in the cache
+_PART = 1 << 17  # kernel values that a `Sweep` holds at a time: a megabyte, which stays in the cache
+_BLOCK = 1 << 20  # and `potential`, which does less with each: blocks that are smaller cost more than they save
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Sweep:
         self.gradient, self.cross = np.zeros((2, n))
         second, fourth, bands = 0.0, 0.0, []
         for group in (np.flatnonzero(~crowded), np.flatnonzero(crowded)):
-            step = max(1, _BLOCK // (rows.shape[1] * count[group].max(initial=1)))
+            step = max(1, _PART // (rows.shape[1] * count[group].max(initial=1)))
             for some in (group[start : start + step] for start in range(0, len(group), step)):
                 part = _Part(x, nodes.p, at, weight, owner, rows[some], inside[some], radius)
                 self.c[rows[some][inside[some]]] = part.c[inside[some]]
