@@ -27,9 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 from empirics import blocks_cuda, cuda, fit, histogram, histogram_cuda, rows_cuda
+from empirics.distortion import distortion
 from empirics.experiments.weights import experiment as weights
 from empirics.influence import standard_errors
-from empirics.quantizers import distortion, get
+from empirics.quantizers import get
 from empirics.tensors import TensorInfo
 
 COPIED = 2**31  # bytes

@@ -26,9 +26,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from empirics.distortion import distortion
 from empirics.fit import marginal, within_rows
 from empirics.histogram import exact
-from empirics.quantizers import distortion, get
+from empirics.quantizers import get
 from theory import scalar
 
 BITS = range(2, 9)

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from empirics import fit, histogram
+from empirics.distortion import distortion
 from empirics.influence import standard_errors
-from empirics.quantizers import Quantizer, distortion
+from empirics.quantizers import Quantizer
 from empirics.scalar_quantizers import DESIGN_ATOMS
 from empirics.tensors import TensorInfo, layer
 from theory import scalar

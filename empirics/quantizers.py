@@ -1,8 +1,8 @@
-r"""Quantizers of groups of weights: name -> quantized tensor, nominal and effective bits, and exact error sums.
+r"""Quantizers of groups of weights: name -> quantized tensor, nominal and effective bits.
 
 Groups (blocks) run over the flattened tensor, whatever its rows, and the last one may be short: that is what
 bitsandbytes does. A block may also be a row (per-channel) or the tensor. `empirics.group_quantizers` has the rules
-that round a block, and the formats that store its scale.
+that round a block, and the formats that store its scale; `empirics.distortion` measures the error.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import torch
 
-from empirics import blocks_cuda
-from empirics.blocks import Blocks, BlockSize, add_to_rows, block_length
+from empirics.blocks import Blocks, BlockSize, block_length
 from empirics.group_quantizers import AS_NOTEBOOK, Asymmetric, Grid, Nearest, Parameters, Rule, ZeroPoint, stored
 from theory import block_scaling, codebooks, scale_formats
 from theory.codebooks import Codebook
@@ -143,114 +141,23 @@ class Quantizer:
         """
         blocks = Blocks(tensor, block_size, name)
         out = torch.empty(blocks.flat.shape, dtype=torch.float32, device=tensor.device)
-        for start, _, values, _ in self._rounded(blocks):
+        for start, _, values, _ in self.rounded(blocks):
             out[start : start + values.numel()] = values.view(-1)[: len(out) - start]
         return out.view(tensor.shape)
 
-    def _rounded(self, blocks: Blocks) -> Iterator[tuple[int, torch.Tensor, torch.Tensor, torch.Tensor]]:
+    def rounded(self, blocks: Blocks) -> Iterator[tuple[int, torch.Tensor, torch.Tensor, torch.Tensor]]:
         """First index, float32 blocks, the same quantized, and their absmax, a chunk at a time."""
-        parameters = self._parameters(blocks)
+        parameters = self.parameters(blocks)
         for start, first, x in blocks.chunks():
             here = slice(first, first + len(x))
             coding, decoding = (tuple(p[here, None] for p in of_all) for of_all in parameters)
             yield start, x, self.rule.round(x, coding, decoding), blocks.absmax[here]
 
-    def _parameters(self, blocks: Blocks) -> tuple[Parameters, Parameters]:
+    def parameters(self, blocks: Blocks) -> tuple[Parameters, Parameters]:
         """What the blocks are coded and decoded with."""
         exact, formatted = self.rule.parameters(blocks.low, blocks.high), self.rule.formatted
         kept = *(stored(p, self.scale_format, blocks.name) for p in exact[:formatted]), *exact[formatted:]
         return (exact if self.encode == "exact" else kept), kept
-
-
-@dataclass(frozen=True, eq=False)
-class Distortion:
-    """Exact error sums of a quantized tensor, in float64.
-
-    Attributes
-    ----------
-    squared_error, energy : array of shape (rows,)
-        Sums of (Q(x) - x)**2 and of x**2 over each row (the last dimension), in the weights' units squared.
-    absmax_in_rows : array of shape (rows,)
-        Sums of the absmax of the blocks that begin in a row.
-    absmax_sum, absmax_square_sum : float
-        Over the blocks.
-    worst : float
-        Largest |Q(x) - x| / absmax: at most half the codebook's largest gap, if +-1 are levels and scales exact.
-    blocks, n : int
-        Blocks and weights.
-    """
-
-    squared_error: np.ndarray
-    energy: np.ndarray
-    absmax_in_rows: np.ndarray
-    absmax_sum: float
-    absmax_square_sum: float
-    worst: float
-    blocks: int
-    n: int
-
-    @property
-    def mse(self) -> float:
-        """Mean squared error, in the weights' units squared."""
-        return float(self.squared_error.sum()) / self.n
-
-    @property
-    def relative(self) -> float:
-        """Mean squared error over the mean square; NaN if every weight is 0."""
-        energy = float(self.energy.sum())
-        return float(self.squared_error.sum()) / energy if energy else float("nan")
-
-
-def distortion(quantizer: Quantizer, tensor: torch.Tensor, block_size: BlockSize, name: str = "tensor") -> Distortion:
-    """Error of a quantizer on a tensor, without ever holding a second tensor of its size.
-
-    Parameters and errors are those of `Quantizer.quantize`.
-
-    Returns
-    -------
-    Distortion
-        The sums agree with those over the whole tensor to 1e-13 of themselves.
-
-    Examples
-    --------
-    >>> distortion(get("int4"), torch.tensor([[7.0, 3.5, -0.5, 0.0]]), 4).squared_error
-    array([0.5])
-    """
-    blocks = Blocks(tensor, block_size, name)
-    flat, width = blocks.flat, tensor.shape[-1] if tensor.ndim else 1
-    found = None
-    if flat.is_cuda and width % blocks.length == 0:
-        parameters = quantizer._parameters(blocks)
-        found = blocks_cuda.errors(flat, blocks.length, quantizer.rule, *parameters, blocks.absmax)
-    if found is not None:
-        rows, worst = found[0].view(2, -1, width // blocks.length).sum(2), found[1]
-    else:
-        rows, worst = _sums(quantizer, blocks, width)
-    scales = blocks.absmax.double()
-    if width % blocks.length == 0:
-        in_rows = scales.view(-1, width // blocks.length).sum(1)
-    else:
-        begins = torch.arange(len(scales), device=flat.device) * blocks.length // width
-        in_rows = torch.zeros_like(rows[0]).index_add_(0, begins, scales)
-    squared_error, energy = rows.cpu().numpy()
-    return Distortion(
-        squared_error, energy, in_rows.cpu().numpy(), float(scales.sum()), float(scales.square().sum()), float(worst),
-        blocks=len(scales), n=len(flat),
-    )  # fmt: skip
-
-
-def _sums(quantizer: Quantizer, blocks: Blocks, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Squared errors and squares summed over rows of `width`, and the largest error over its block's absmax."""
-    flat = blocks.flat
-    rows = torch.zeros((2, len(flat) // width), dtype=torch.float64, device=flat.device)
-    worst = torch.zeros((), dtype=torch.float64, device=flat.device)
-    for start, x, values, absmax in quantizer._rounded(blocks):
-        square = values.double().sub_(x).square_()
-        # A block of zeros has no error; divided by 1 rather than 0 it says so.
-        worst = torch.maximum(worst, (square.amax(1).sqrt_() / absmax.where(absmax > 0, 1)).max())
-        add_to_rows(rows[0], square.view(-1)[: len(flat) - start], start, width)
-        add_to_rows(rows[1], x.double().square_().view(-1)[: len(flat) - start], start, width)
-    return rows, worst
 
 
 def _coded(name: str, codebook: Codebook) -> Quantizer:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from empirics import blocks
+from empirics.distortion import distortion
 from empirics.group_quantizers import stored
-from empirics.quantizers import distortion, get, names
+from empirics.quantizers import get, names
 from tests.tolerances import STANDARD_ERRORS, close
 from theory import scale_formats
 from theory.sources import GGD

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from empirics import blocks_cuda, cuda, fit, rows_cuda
+from empirics.distortion import distortion
 from empirics.experiments.weights.experiment import spreads
 from empirics.influence import _sums, standard_errors
-from empirics.quantizers import distortion, get, names
+from empirics.quantizers import get, names
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from empirics import blocks
-from empirics.quantizers import distortion, get, names
+from empirics.distortion import distortion
+from empirics.quantizers import get, names
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -13,6 +13,7 @@ from mpmath import mp, mpf
 from scipy import integrate, special, stats
 
 from empirics import quantizers
+from empirics.distortion import distortion
 from tests.tolerances import STANDARD_ERRORS, close
 from theory import block_scaling
 from theory.codebooks import FP4, NF4, integer
@@ -44,7 +45,7 @@ def drawn(beta, n, seed):
 def measured(names, x):
     """Errors by quantizer and block, in the tensor's units squared."""
     return (
-        np.stack([quantizers.distortion(quantizers.get(q), x, x.shape[1]).squared_error for q in names]) / x.shape[1]
+        np.stack([distortion(quantizers.get(q), x, x.shape[1]).squared_error for q in names]) / x.shape[1]
     )
 
 

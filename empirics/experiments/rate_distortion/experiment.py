@@ -11,6 +11,7 @@ import torch
 
 from empirics import fit, histogram, quantizers, tensors
 from empirics.blocks import CHUNK
+from empirics.distortion import distortion
 from empirics.engine import Progress
 from empirics.experiments.matrices import by_matrix
 from empirics.experiments.rate_distortion import sweep
@@ -260,7 +261,7 @@ def sensitivity(tensor: torch.Tensor, atoms: Histogram, name: str) -> dict[str, 
 
     The standard error of the relative error is that of a ratio of sums over rows drawn independently.
     """
-    found = quantizers.distortion(SENSITIVE, tensor, "row", name)
+    found = distortion(SENSITIVE, tensor, "row", name)
     relative, rows = found.mse / atoms.variance, len(found.energy)
     beyond = found.squared_error / atoms.variance - relative * found.energy / atoms.variance
     largest = float(abs(atoms.values[[0, -1]]).max())

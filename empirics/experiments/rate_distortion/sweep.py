@@ -12,6 +12,7 @@ import torch
 
 from empirics import lattice_quantizers, quantizers, scalar_quantizers, vector_quantizers
 from empirics.blocks import BlockSize
+from empirics.distortion import distortion
 from empirics.quantizers import Quantizer
 from empirics.vector_quantizers import Vector
 from theory.sources import Histogram
@@ -117,7 +118,7 @@ def groups(tensor: torch.Tensor, bits: Sequence[int], name: str) -> Iterator[Tri
 
     def trial(family: str, known: str, b: int, quantizer: Quantizer, block: BlockSize) -> Trial:
         def measure() -> Found:
-            mse = quantizers.distortion(quantizer, tensor, block, name).mse
+            mse = distortion(quantizer, tensor, block, name).mse
             return Found(quantizer.index_bits, quantizer.effective_bits(block, tensor.shape), 0.0, mse, 0.0)
 
         return Trial(family, known, 1, block, quantizer.scale_format, b, measure)
