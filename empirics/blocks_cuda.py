@@ -119,7 +119,7 @@ _ZERO_POINT = (
 )
 
 
-def _rounding(rule: Rule, device: torch.device) -> tuple[tuple[str, str], list[torch.Tensor | int | float]]:
+def _rounding(rule: Rule, device: torch.device) -> tuple[tuple[str, str], list[torch.Tensor | int | float]] | None:
     """What a block has to know and how its weight x becomes q; thresholds, levels, cells, top, and a grid's ends."""
     nothing = torch.empty(0, device=device)
     match rule:
@@ -133,7 +133,7 @@ def _rounding(rule: Rule, device: torch.device) -> tuple[tuple[str, str], list[t
             return _ASYMMETRIC, [nothing, nothing, 0, 2.0**rule.bits - 1, 0.0, 0.0]
         case ZeroPoint():
             return _ZERO_POINT, [nothing, nothing, 0, 2.0**rule.bits - 1, 0.0, 0.0]
-    raise NotImplementedError(f"no kernel for {rule}")
+    return None
 
 
 def ends(flat: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -168,10 +168,12 @@ def errors(
     Returns
     -------
     tensors of shape (2, blocks) and (), or None
-        None as `ends`, or if the rule's table does not fit a multiprocessor's shared memory.
+        None as `ends`, or if there is no kernel for the rule, or its table does not fit shared memory.
     """
-    lanes = cuda.lanes(flat, length)
-    code, constants = _rounding(rule, flat.device)
+    lanes, rounding = cuda.lanes(flat, length), _rounding(rule, flat.device)
+    if rounding is None:
+        return None
+    code, constants = rounding
     shared = 12 * int(constants[2])
     found = lanes and shared <= _SHARED and cuda.kernel(_ERRORS % code, "block_errors", flat.dtype, flat.device)
     if not found:

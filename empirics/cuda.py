@@ -59,15 +59,17 @@ __device__ inline float greatest_of(float x, int lanes) {
 """
 
 
-def lanes(flat: torch.Tensor, length: int) -> int:
+def lanes(weights: torch.Tensor, length: int) -> int:
     """How many lanes of a warp share a group of `length` consecutive weights; 0 if the kernels cannot read it.
 
     They read 16 bytes at a time: a group is a multiple of that, and not so long that a few warps have all the work.
     """
-    vectors, rest = divmod(length * flat.element_size(), 16)
-    if flat.dtype not in _UNPACK or rest or flat.data_ptr() % 16 or not 0 < vectors <= 2**14:
+    vectors, rest = divmod(length * weights.element_size(), 16)
+    if weights.dtype not in _UNPACK or rest or not 0 < vectors <= 2**14:
         return 0
-    if len(flat) % length or len(flat) * flat.element_size() // 16 >= 2**31:
+    if not weights.is_contiguous() or weights.data_ptr() % 16:
+        return 0
+    if weights.numel() % length or weights.numel() * weights.element_size() // 16 >= 2**31:
         return 0
     return min(32, vectors & -vectors)
 

@@ -177,7 +177,7 @@ def summary(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
     None if these kernels cannot be compiled here, or do not take such rows (`empirics.cuda.lanes`).
     """
     count, width = rows.shape
-    lanes = cuda.lanes(rows.view(-1), width)
+    lanes = cuda.lanes(rows, width)
     found = lanes and cuda.kernel(_SUMMARY, "summary", rows.dtype, rows.device)
     if not found:
         return None
@@ -207,7 +207,7 @@ def powers(rows: torch.Tensor, index: torch.Tensor, peaks: torch.Tensor, beta: f
         None as `summary`.
     """
     width = rows.shape[1]
-    lanes = cuda.lanes(rows.view(-1), width)
+    lanes = cuda.lanes(rows, width)
     found = lanes and cuda.kernel(_POWERS, "powers", rows.dtype, rows.device)
     if not found:
         return None
@@ -223,7 +223,7 @@ def powers(rows: torch.Tensor, index: torch.Tensor, peaks: torch.Tensor, beta: f
 def columns(matrix: torch.Tensor) -> torch.Tensor | None:
     """Of each column the sums of squares and of fourth powers, float64, shape (2, columns); None as `summary`."""
     count, width = matrix.shape
-    found = cuda.lanes(matrix.view(-1), width) and cuda.kernel(_COLUMNS, "columns", matrix.dtype, matrix.device)
+    found = cuda.lanes(matrix, width) and cuda.kernel(_COLUMNS, "columns", matrix.dtype, matrix.device)
     if not found:
         return None
     vectors, strips = width * matrix.element_size() // 16, -(-count // _STRIP)
@@ -250,7 +250,7 @@ def moves(matrix: torch.Tensor, tables: torch.Tensor) -> tuple[torch.Tensor, tor
     """
     (count, width), n = matrix.shape, len(tables)
     source = _MOVES % (n, _STRIP)
-    found = cuda.lanes(matrix.view(-1), width) and cuda.kernel(source, "moves", matrix.dtype, matrix.device)
+    found = cuda.lanes(matrix, width) and cuda.kernel(source, "moves", matrix.dtype, matrix.device)
     if not found:
         return None
     vectors, strips = width * matrix.element_size() // 16, -(-count // _STRIP)

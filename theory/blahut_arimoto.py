@@ -111,7 +111,7 @@ class Sweep:
         crowded = count > 1.1 * np.median(count)
         self.s = r.s
         self.c = np.empty(len(x))
-        self.gradient, self.cross = np.zeros((2, n))
+        gradient, cross = np.zeros((2, n))
         second, fourth, bands = 0.0, 0.0, []
         for group in (np.flatnonzero(~crowded), np.flatnonzero(crowded)):
             step = max(1, _PART // (rows.shape[1] * count[group].max(initial=1)))
@@ -121,17 +121,18 @@ class Sweep:
                 second += float((part.p * part.vbar).sum())
                 if order > 0:
                     fourth += part.spread()
-                    first, cross = part.gradient(n)
-                    self.gradient += first
-                    self.cross += cross
+                    for total, of_part in zip((gradient, cross), part.gradient(n), strict=True):
+                        total += of_part
                 if order > 1:
                     bands.append(part.hessian())
         self.mean_log = float(nodes.p @ np.log(self.c))
         self.distortion = second / (2 * r.s)
-        self.spread = fourth / (4 * r.s)
-        self.hessian = np.zeros((max((len(band) for _, band in bands), default=0), n))
-        for low, band in bands:
-            self.hessian[: len(band), low : low + band.shape[1]] += band
+        if order > 0:  # what was not computed is not there, rather than 0
+            self.gradient, self.cross, self.spread = gradient, cross, fourth / (4 * r.s)
+        if order > 1:
+            self.hessian = np.zeros((max(len(band) for _, band in bands), n))
+            for low, band in bands:
+                self.hessian[: len(band), low : low + band.shape[1]] += band
 
     @property
     def rate(self) -> float:

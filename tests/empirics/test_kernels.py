@@ -69,6 +69,10 @@ def test_what_they_do_not_take_is_computed_all_the_same():
     for block in (7, 64, "row", "tensor"):
         here, there = distortion(get("nf4"), x, block), distortion(get("nf4"), x.cuda(), block)
         np.testing.assert_allclose(there.squared_error, here.squared_error, rtol=SUM)
+    turned = drawn(64, 512, torch.bfloat16).T  # not contiguous
+    np.testing.assert_allclose(np.hstack(spreads(turned.cuda())[0]), np.hstack(spreads(turned)[0]), rtol=1e-10)
+    square = [lambda x: x.square() - 1e-4]
+    assert standard_errors(turned.cuda(), *square) == pytest.approx(standard_errors(turned, *square), rel=1e-9)
     shifted = drawn(64, 513, torch.bfloat16).cuda().view(-1)[1 : 1 + 64 * 512]  # not at a multiple of 16 bytes
     assert distortion(get("nf4"), shifted, 64).mse == distortion(get("nf4"), shifted.clone(), 64).mse
 
