@@ -86,7 +86,8 @@ def test_an_underflowing_scale_still_has_fifteen_levels():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("name", ["nf4", "fp4", "int4", "sym3"])
 @pytest.mark.parametrize(
-    ("shape", "block_size"), [((40, 96), 64), ((7, 33), 32), ((2, 3, 1000), 128), ((50,), 32), ((13, 5), 64)]
+    ("shape", "block_size"),
+    [((40, 96), 64), ((40, 96), 32), ((7, 33), 32), ((2, 3, 1000), 128), ((50,), 32), ((13, 5), 64)],
 )
 def test_error_sums_are_those_of_the_whole_tensor(monkeypatch, dtype, name, shape, block_size):
     """Rows longer and shorter than a chunk, begun in one and ended in another; zero blocks; a short block."""
@@ -100,6 +101,10 @@ def test_error_sums_are_those_of_the_whole_tensor(monkeypatch, dtype, name, shap
     found = distortion(quantizer, x, block_size)
     np.testing.assert_allclose(found.squared_error, (q - wide).square().sum(-1).view(-1), rtol=1e-12)
     np.testing.assert_allclose(found.energy, wide.square().sum(-1).view(-1), rtol=1e-12)
+    begun = [0.0] * len(found.energy)
+    for first, largest in zip(range(0, x.numel(), block_size), absmax.tolist(), strict=True):
+        begun[first // x.shape[-1]] += largest
+    np.testing.assert_allclose(found.absmax_in_rows, begun, rtol=1e-12)
     assert found.absmax_sum == pytest.approx(float(absmax.sum()), rel=1e-12)
     assert found.absmax_square_sum == pytest.approx(float(absmax.square().sum()), rel=1e-12)
     assert found.worst == pytest.approx(float(excess.nan_to_num(0).max()), rel=1e-12, abs=0)
